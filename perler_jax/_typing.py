@@ -1,0 +1,36 @@
+"""Dimension words, array aliases and the one decorator that makes a frozen dataclass a JAX pytree.
+
+Shapes in signatures are written with the words of the field: ``cells``, ``locations``, ``landmarks``,
+``genes``, ``metagenes``. The tests run the whole package under a runtime checker, so they cannot rot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TypeVar, dataclass_transform
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+__all__ = ["Array", "Bool", "Float", "FloatArray", "Int", "Real", "Scalar", "pytree"]
+
+T = TypeVar("T")
+
+FloatArray = jax.Array | np.ndarray
+Scalar = Float[Array, ""] | Float[np.ndarray, ""] | float
+Real = float | int
+
+
+@dataclass_transform(frozen_default=True)
+def pytree(cls: type[T]) -> type[T]:
+    """Make ``cls`` a frozen dataclass whose fields are the leaves of a JAX pytree.
+
+    A field made with ``dataclasses.field(metadata={"static": True})`` is part of the tree's structure
+    (it must be hashable) instead of a leaf.
+    """
+    cls = dataclasses.dataclass(frozen=True, eq=False, repr="__repr__" not in cls.__dict__)(cls)
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    static = [field.name for field in fields if field.metadata.get("static")]
+    leaves = [field.name for field in fields if not field.metadata.get("static")]
+    return jax.tree_util.register_dataclass(cls, data_fields=leaves, meta_fields=static)
