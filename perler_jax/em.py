@@ -1,0 +1,185 @@
+"""The primary fitter: expectation-maximisation in closed form (Eqs. 11-19 of Okochi et al. 2021)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from perler_jax._typing import pytree
+from perler_jax.mixture import MappingParams, SufficientStatistics, expected_statistics
+from perler_jax.streaming import Tiles
+
+StopRule = Literal["relative", "released"]
+
+__all__ = ["EMResult", "StopRule", "fit_em", "initial_params", "m_step", "run_em"]
+
+
+@pytree
+class EMResult:
+    """A fit by EM.
+
+    Attributes:
+        params: the fitted mapping.
+        log_likelihoods: (max_steps,) log-likelihood before each M step and at the end; NaN where not run.
+        n_steps: M steps made.
+        converged: whether the stop rule, not max_steps, ended the run.
+    """
+
+    params: MappingParams
+    log_likelihoods: Float[Array, " history"]
+    n_steps: Int[Array, ""]
+    converged: Bool[Array, ""]
+
+    @property
+    def history(self) -> np.ndarray:
+        """(n_steps + 1,) the log-likelihood after 0, 1, ... M steps."""
+        return np.asarray(self.log_likelihoods)[: int(self.n_steps) + 1]
+
+    @property
+    def log_likelihood(self) -> float:
+        """The log-likelihood at the fitted parameters, in nats."""
+        return float(self.history[-1])
+
+    def __repr__(self) -> str:
+        if np.ndim(self.n_steps):
+            return f"EMResult({len(np.asarray(self.n_steps))} fits)"
+        state = "converged" if bool(self.converged) else "NOT converged"
+        return f"EMResult({state} in {int(self.n_steps)} steps, log-likelihood {self.log_likelihood:.2f})"
+
+
+def initial_params(
+    cells: Float[Array, "cells metagenes"],
+    reference: Float[Array, "locations metagenes"],
+    log_location_weights: Float[Array, " locations"] | None = None,
+) -> MappingParams:
+    """a r + b with the mean and variance of x; noise as large as x itself (Methods, after Eq. 20)."""
+    spread, mapped_spread = cells.std(axis=0), reference.std(axis=0)
+    informative = (spread > 0) & (mapped_spread > 0)
+    a = jnp.where(informative, spread / jnp.where(informative, mapped_spread, 1.0), 0.0)
+    return MappingParams(
+        sensitivity=a,
+        background=cells.mean(axis=0) - a * reference.mean(axis=0),
+        # A metagene without variance (a landmark held out under reduction "none") says nothing about any
+        # location: unit noise keeps it out of every distance.
+        noise=jnp.where(spread > 0, spread, 1.0),
+        log_location_weights=log_location_weights,
+    )
+
+
+def m_step(
+    statistics: SufficientStatistics, params: MappingParams, *, learn_location_weights: bool = False
+) -> MappingParams:
+    """Closed-form M step (Eqs. 12-15): a weighted least-squares line of x on r, per metagene.
+
+    Args:
+        statistics: from `expected_statistics`.
+        params: what to keep where the statistics say nothing (and pi unless it is learned).
+        learn_location_weights: also update pi.
+
+    Note: Eq. 12 sums over the wrong index in print; pi_k = sum_n gamma_nk / N.
+    """
+    s = statistics
+    determinant = s.mass * s.locations_squared - s.locations**2
+    # Not informative: a metagene that is constant over the locations that hold cells, or over cells.
+    informative = (determinant > 0) & (s.cells_squared > 0)
+    safe = jnp.where(informative, determinant, 1.0)
+    b = (s.locations_squared * s.cells - s.cross * s.locations) / safe
+    a = (s.mass * s.cross - s.locations * s.cells) / safe
+    squared = s.cells_squared - a * s.cross - b * s.cells
+    # In exact arithmetic 0 <= squared <= cells_squared; the floor is what float32 can resolve of it.
+    floor = 8 * jnp.finfo(s.cross.dtype).eps * s.cells_squared
+    noise = jnp.sqrt(jnp.maximum(squared, floor) / s.mass)
+    log_weights = params.log_location_weights
+    if learn_location_weights:
+        log_weights = jnp.log(s.location_mass / s.mass)
+    return MappingParams(
+        sensitivity=jnp.where(informative, a, params.sensitivity),
+        background=jnp.where(informative, b, params.background),
+        noise=jnp.where(informative, noise, params.noise),
+        log_location_weights=log_weights,
+    )
+
+
+EStep = Callable[[MappingParams], SufficientStatistics]
+MStep = Callable[[SufficientStatistics, MappingParams], MappingParams]
+
+
+def run_em(
+    start: MappingParams,
+    e_step: EStep,
+    m_step: MStep,
+    *,
+    tolerance: float | Array,
+    max_steps: int,
+    stop_rule: StopRule = "relative",
+) -> EMResult:
+    """The loop itself, for use inside jit: any E step, any M step.
+
+    Args:
+        start: initial parameters.
+        e_step: params -> statistics, with ``log_likelihood``.
+        m_step: (statistics, params) -> params.
+        tolerance: for "relative", the gain of the mean log-likelihood relative to its size that ends the
+            run; for "released", the gain of the total in nats (the released program's 0.01).
+        max_steps: most M steps (static: the history has this length plus one).
+        stop_rule: "relative" or "released".
+    """
+
+    def unfinished(state: tuple) -> Array:
+        return ~state[4] & (state[3] < max_steps)
+
+    def step(state: tuple) -> tuple:
+        params, statistics, history, n_steps, _ = state
+        params = m_step(statistics, params)
+        before, statistics = statistics.log_likelihood, e_step(params)
+        gain = statistics.log_likelihood - before
+        scale = jnp.abs(statistics.log_likelihood) if stop_rule == "relative" else 1.0
+        n_steps = n_steps + 1
+        history = history.at[n_steps].set(statistics.log_likelihood)
+        return params, statistics, history, n_steps, gain < tolerance * scale
+
+    statistics = e_step(start)
+    history = jnp.full(max_steps + 1, jnp.nan, statistics.log_likelihood.dtype)
+    state = (start, statistics, history.at[0].set(statistics.log_likelihood), jnp.array(0), jnp.array(False))
+    params, _, history, n_steps, converged = jax.lax.while_loop(unfinished, step, state)
+    return EMResult(params, history, n_steps, converged)
+
+
+@functools.partial(jax.jit, static_argnames=("learn_location_weights", "max_steps", "stop_rule", "tiles"))
+def fit_em(
+    cells: Float[Array, "cells metagenes"],
+    reference: Float[Array, "locations metagenes"],
+    start: MappingParams | None = None,
+    *,
+    learn_location_weights: bool = False,
+    tolerance: float | Array = 1e-6,
+    max_steps: int = 200,
+    stop_rule: StopRule = "relative",
+    tiles: Tiles | None = None,
+) -> EMResult:
+    """Fit the mapping by EM.
+
+    Args:
+        cells: x, metagenes of the cells.
+        reference: r, metagenes of the locations.
+        start: initial parameters, which also carry pi; None starts as the paper does with uniform pi.
+        learn_location_weights: update pi as well (slower to converge; the paper fixes it).
+        tolerance: see `run_em`.
+        max_steps: most M steps.
+        stop_rule: "relative" (default) or the "released" program's.
+        tiles: tile sizes; None chooses them.
+    """
+    return run_em(
+        initial_params(cells, reference) if start is None else start,
+        lambda params: expected_statistics(params, cells, reference, tiles=tiles),
+        functools.partial(m_step, learn_location_weights=learn_location_weights),
+        tolerance=tolerance,
+        max_steps=max_steps,
+        stop_rule=stop_rule,
+    )

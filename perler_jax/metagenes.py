@@ -1,0 +1,154 @@
+"""Metagenes: the low-dimensional space shared by cells and locations (Eqs. 4-7 of Okochi et al. 2021).
+
+Every reduction here is a pair of linear maps, so a metagene is a named mixture of landmarks that can be
+shown, and applying it to new cells is one matrix product. The maps come from landmark-by-landmark Gram
+matrices alone: nothing of the size cells x locations is ever formed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+from threadpoolctl import threadpool_limits
+
+from perler_jax.errors import PerlerInputError
+
+logger = logging.getLogger("perler_jax")
+
+Reduction = Literal["plsc", "pca", "none"]
+
+# Below this many landmarks a second BLAS thread costs more in waiting (60 times more beside a busy XLA
+# thread pool) than it saves.
+_WORTH_THREADS = 256
+
+__all__ = ["MetageneMap", "Reduction", "clip_n_metagenes", "fit_metagenes"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MetageneMap:
+    """Linear maps from landmark expression to metagenes.
+
+    Attributes:
+        cell_loadings: (landmarks, metagenes); metagenes of cells are ``cells @ cell_loadings``.
+        reference_loadings: (landmarks, metagenes); those of locations ``reference @ reference_loadings``.
+        strength: (metagenes,) singular value (PLSC) or standard deviation (PCA) of each metagene.
+    """
+
+    cell_loadings: Float[np.ndarray, "landmarks metagenes"]
+    reference_loadings: Float[np.ndarray, "landmarks metagenes"]
+    strength: Float[np.ndarray, " metagenes"]
+
+    def __repr__(self) -> str:
+        landmarks, metagenes = self.cell_loadings.shape
+        return f"MetageneMap({metagenes} metagenes of {landmarks} landmarks)"
+
+
+def clip_n_metagenes(requested: int, *, landmarks: int, locations: int, cells: int, held_out: int = 1) -> int:
+    """The number of metagenes that every held-out fit can have: at most ``requested``.
+
+    A fold lacks ``held_out`` landmarks, and centring costs each side one dimension.
+
+    Raises:
+        PerlerInputError: if not even one metagene is left, or if ``requested`` is below one.
+    """
+    if requested < 1:
+        raise PerlerInputError(f"expected n_metagenes >= 1, found {requested}: ask for at least one metagene")
+    most = min(landmarks - held_out, locations - 1, cells - 1)
+    if most < 1:
+        raise PerlerInputError(
+            f"expected at least 2 cells, 2 locations and {held_out + 1} landmarks, found {cells} cells, "
+            f"{locations} locations and {landmarks} landmarks: give more data or hold out fewer genes"
+        )
+    if requested > most:
+        logger.warning(
+            "n_metagenes lowered from %d to %d: %d landmarks (%d held out at a time), %d locations and %d "
+            "cells carry no more",
+            *(requested, most, landmarks, held_out, locations, cells),
+        )
+    return min(requested, most)
+
+
+def _gram_root(values: Float[np.ndarray, "rows landmarks"]) -> Float[np.ndarray, "landmarks landmarks"]:
+    """The symmetric root R of the Gram matrix: R.T @ R = values.T @ values."""
+    eigenvalues, vectors = np.linalg.eigh(values.T @ values)
+    # Rounding leaves eigenvalues of about -1e-12 where a gene is held out (zeroed).
+    return (vectors * np.sqrt(np.clip(eigenvalues, 0.0, None))) @ vectors.T
+
+
+def _plsc(cells: np.ndarray, reference: np.ndarray, n_metagenes: int) -> MetageneMap:
+    """Eqs. 4-7 through the two Gram roots.
+
+    With cells = Q R_y and reference = P R_h (Q, P orthonormal), W = Q (R_y R_h') P'. If R_y R_h' = U S V',
+    the scores of Eq. 6 are  x = Q U S = Q R_y R_h' V = cells @ (R_h' V), and likewise r = reference @ (R_y' U).
+    """
+    root_cells, root_reference = _gram_root(cells), _gram_root(reference)
+    u, s, vt = np.linalg.svd(root_cells @ root_reference.T)
+    return MetageneMap(
+        cell_loadings=root_reference.T @ vt[:n_metagenes].T,
+        reference_loadings=root_cells.T @ u[:, :n_metagenes],
+        strength=s[:n_metagenes],
+    )
+
+
+def _pca(reference: np.ndarray, n_metagenes: int) -> MetageneMap:
+    """Principal axes of the reference; both sides are projected on them."""
+    eigenvalues, vectors = np.linalg.eigh(reference.T @ reference / len(reference))
+    order = np.argsort(eigenvalues)[::-1][:n_metagenes]
+    axes = vectors[:, order]
+    return MetageneMap(axes, axes.copy(), np.sqrt(np.clip(eigenvalues[order], 0.0, None)))
+
+
+def fit_metagenes(
+    cells: Float[np.ndarray, "cells landmarks"],
+    reference: Float[np.ndarray, "locations landmarks"],
+    *,
+    n_metagenes: int,
+    reduction: Reduction = "plsc",
+    keep: Bool[np.ndarray, " landmarks"] | None = None,
+) -> MetageneMap:
+    """Fit the metagene maps on landmark expression.
+
+    Args:
+        cells: centred log2 expression of the landmarks in cells; float64 is advised (Gram matrices).
+        reference: centred log2 expression of the landmarks at locations.
+        n_metagenes: how many to keep. Ignored by ``reduction="none"``, where every landmark that is kept
+            is a metagene.
+        reduction: "plsc" (the paper's), "pca" of the reference, or "none".
+        keep: landmarks to use; the loadings of the others are exactly zero, on both sides, as if the
+            gene had been deleted (a zeroed gene equals a deleted one in PLSC and PCA).
+
+    Returns:
+        The maps. The sign of each metagene is fixed by making its largest cell loading positive.
+
+    Raises:
+        PerlerInputError: on an unknown reduction.
+    """
+    with threadpool_limits(1 if cells.shape[1] < _WORTH_THREADS else None, user_api="blas"):
+        return _fit(cells, reference, n_metagenes, reduction, keep)
+
+
+def _fit(
+    cells: np.ndarray, reference: np.ndarray, n_metagenes: int, reduction: str, keep: np.ndarray | None
+) -> MetageneMap:
+    kept = np.ones(cells.shape[1], bool) if keep is None else keep
+    # A landmark that is left out must not leak: it is zeroed before anything is computed from it.
+    cells, reference = np.where(kept, cells, 0.0), np.where(kept, reference, 0.0)
+    if reduction == "plsc":
+        fitted = _plsc(cells, reference, n_metagenes)
+    elif reduction == "pca":
+        fitted = _pca(reference, n_metagenes)
+    elif reduction == "none":
+        fitted = MetageneMap(*(np.eye(len(kept))[:, kept] for _ in range(2)), reference.std(axis=0)[kept])
+    else:
+        raise PerlerInputError(f"expected reduction 'plsc', 'pca' or 'none', found {reduction!r}")
+    largest = np.abs(fitted.cell_loadings).argmax(axis=0)
+    signs = np.where(np.take_along_axis(fitted.cell_loadings, largest[None], axis=0)[0] < 0, -1.0, 1.0)
+    return MetageneMap(
+        np.where(kept[:, None], fitted.cell_loadings * signs, 0.0),
+        np.where(kept[:, None], fitted.reference_loadings * signs, 0.0),
+        fitted.strength,
+    )

@@ -1,0 +1,212 @@
+"""THE kernel: softmax over locations, streamed over tiles of cells and locations.
+
+Everything that Perler computes on cells x locations is one operation. Each cell n has a logit for each
+location k; gamma_nk = exp(logit_nk) / Z_n, Z_n = sum_k exp(logit_nk); and what is wanted is never gamma but
+
+    log Z_n                        the marginal log density of a cell            (cells,)
+    sum_k gamma_nk v_k             what a cell expects of the locations          (cells, V)
+    sum_n gamma_nk u_n             what a location gathers from the cells        (U, locations)
+
+so gamma lives only as one tile at a time. Logits are cheap functions of something pairwise that is dear (a
+matrix product), so several parameter points share each pairwise tile. The tile's body is rematerialised:
+reverse-mode derivatives of any order stream as well.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["Moments", "Tiles", "choose_tiles", "softmax_moments"]
+
+PyTree = Any
+
+
+class Tiles(NamedTuple):
+    """How many cells and locations are held at once."""
+
+    cells: int
+    locations: int
+
+
+class Moments(NamedTuple):
+    """What `softmax_moments` returns; the leading axis is the parameter point."""
+
+    log_normaliser: jax.Array  # (points, cells)
+    of_cells: jax.Array | None  # (points, cells, V)
+    of_locations: jax.Array | None  # (points, U, locations)
+
+
+# One tile of float32 of this size (5 MB) stays in the cache that a core can reach, and is still large
+# enough for matrix products at full speed: both smaller and larger tiles were slower.
+_TILE_ELEMENTS = 1_400_000
+_MOST_LOCATIONS = 16_384
+
+
+def choose_tiles(n_cells: int, n_locations: int, *, elements: int = _TILE_ELEMENTS) -> Tiles:
+    """Tile sizes of at most about ``elements`` entries that split both axes evenly.
+
+    Locations are split only past 16,384: a split axis costs a second pass for the normaliser.
+    """
+    locations = math.ceil(n_locations / math.ceil(n_locations / _MOST_LOCATIONS))
+    cells = max(1, min(n_cells, elements // locations))
+    return Tiles(cells=math.ceil(n_cells / math.ceil(n_cells / cells)), locations=locations)
+
+
+# Every rematerialised body sits inside a scan, where XLA cannot merge the two computations anyway.
+_rematerialise = functools.partial(jax.checkpoint, prevent_cse=False)
+
+
+def _split(tree: PyTree, n: int, tile: int) -> PyTree:
+    """Fold the leading axis of length n into (tiles, tile), padded with zeros."""
+    count = -(-n // tile)
+
+    def fold(leaf: jax.Array) -> jax.Array:
+        padding = [(0, count * tile - n)] + [(0, 0)] * (leaf.ndim - 1)
+        return jnp.pad(leaf, padding).reshape(count, tile, *leaf.shape[1:])
+
+    return jax.tree.map(fold, tree)
+
+
+def softmax_moments(
+    pairwise: Callable[[PyTree, PyTree], PyTree],
+    logits: Callable[[PyTree, PyTree], tuple[jax.Array, jax.Array | None]],
+    points: PyTree,
+    cells: PyTree,
+    locations: PyTree,
+    *,
+    location_values: jax.Array | None = None,
+    cell_values: jax.Array | None = None,
+    tiles: Tiles | None = None,
+) -> Moments:
+    """Stream the moments of gamma over tiles.
+
+    Args:
+        pairwise: (tile of cells, tile of locations) -> what all points share, e.g. squared distances.
+        logits: (pairwise, point) -> logits (tile of cells, tile of locations) and, where it is known more
+            cheaply than by a search, their largest value per cell (tile of cells,), else None.
+        points: pytree whose leaves have a leading axis of parameter points.
+        cells: pytree of arrays (cells, ...); given to `pairwise` tile by tile.
+        locations: pytree of arrays (locations, ...).
+        location_values: v (locations, V), or None to skip that moment.
+        cell_values: u (cells, U), or None to skip that moment.
+        tiles: tile sizes (static); None chooses them. They change no result but its rounding.
+    """
+    n_cells, n_locations = jax.tree.leaves(cells)[0].shape[0], jax.tree.leaves(locations)[0].shape[0]
+    n_points = jax.tree.leaves(points)[0].shape[0]
+    size = tiles or choose_tiles(n_cells, n_locations)
+    size = Tiles(min(size.cells, n_cells), min(size.locations, n_locations))
+    cell_tiles = _split((cells, cell_values), n_cells, size.cells)
+    valid = jnp.arange(-(-n_locations // size.locations) * size.locations) < n_locations
+    location_tiles = _split((locations, location_values), n_locations, size.locations)
+    location_tiles = (*location_tiles, valid.reshape(-1, size.locations))
+    n_location_tiles = len(location_tiles[-1])
+    padded = n_location_tiles * size.locations != n_locations
+
+    def over_points(function: Callable[..., PyTree], *extra: PyTree) -> PyTree:
+        if n_points == 1:
+            first = jax.tree.map(lambda leaf: leaf[0], (points, extra))
+            return jax.tree.map(lambda leaf: leaf[None], function(first[0], *first[1]))
+        return jax.lax.map(lambda each: function(each[0], *each[1]), (points, extra))
+
+    def point_logits(shared: PyTree, point: PyTree, mask: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        values, largest = logits(shared, point)
+        return (jnp.where(mask, values, -jnp.inf), None) if padded else (values, largest)
+
+    def shifted_sum(values: jax.Array, largest: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Unnormalised weights, their sum and the shift that keeps them from over- and underflow."""
+        shift = jax.lax.stop_gradient(values.max(axis=1) if largest is None else largest)
+        # A tile may hold no possible location for a cell; -inf - -inf would be nan.
+        shift = jnp.where(jnp.isfinite(shift), shift, 0.0)
+        weights = jnp.exp(values - shift[:, None])
+        return weights, weights.sum(axis=1), shift
+
+    def gather(weights: jax.Array, scale: jax.Array, of_location: Any, of_cell: Any) -> tuple[Any, Any]:
+        """Both moments of one tile of weights, each row scaled by `scale`."""
+        row = None if of_location is None else (weights @ of_location) * scale[:, None]
+        column = None if of_cell is None else (of_cell * scale[:, None]).T @ weights
+        return row, column
+
+    @_rematerialise
+    def whole_rows(cell_tile: PyTree) -> tuple[Any, Any, Any]:
+        """One location tile: weights are computed once."""
+        cell, of_cell = cell_tile
+        location, of_location, mask = jax.tree.map(lambda leaf: leaf[0], location_tiles)
+        shared = pairwise(cell, location)
+
+        def one(point: PyTree) -> tuple[Any, Any, Any]:
+            weights, total, shift = shifted_sum(*point_logits(shared, point, mask))
+            row, column = gather(weights, 1.0 / total, of_location, of_cell)
+            return shift + jnp.log(total), row, column
+
+        log_normaliser, row, column = over_points(one)
+        return log_normaliser, row, None if column is None else column[None]
+
+    @_rematerialise
+    def split_rows(cell_tile: PyTree) -> tuple[Any, Any, Any]:
+        """Several location tiles: log Z first, then the weights again, now normalised."""
+        cell, of_cell = cell_tile
+
+        @_rematerialise
+        def add_normaliser(running: jax.Array, location_tile: PyTree) -> tuple[jax.Array, None]:
+            shared = pairwise(cell, location_tile[0])
+
+            def one(point: PyTree, before: jax.Array) -> jax.Array:
+                _, total, shift = shifted_sum(*point_logits(shared, point, location_tile[2]))
+                return jnp.logaddexp(before, shift + jnp.log(total))
+
+            return over_points(one, running), None
+
+        @_rematerialise
+        def add_moments(running: Any, location_tile: PyTree) -> tuple[Any, Any]:
+            location, of_location, mask = location_tile
+            shared = pairwise(cell, location)
+
+            def one(point: PyTree, normaliser: jax.Array) -> tuple[Any, Any]:
+                weights = jnp.exp(point_logits(shared, point, mask)[0] - normaliser[:, None])
+                return gather(weights, jnp.ones_like(normaliser), of_location, of_cell)
+
+            row, column = over_points(one, log_normaliser)
+            return (None if row is None else running + row), column
+
+        dtype = jax.eval_shape(
+            lambda: logits(
+                pairwise(cell, jax.tree.map(lambda leaf: leaf[0], location_tiles[0])),
+                jax.tree.map(lambda leaf: leaf[0], points),
+            )[0]
+        ).dtype
+        start = jnp.full((n_points, size.cells), -jnp.inf, dtype)
+        log_normaliser, _ = jax.lax.scan(add_normaliser, start, location_tiles)
+        if location_values is None and cell_values is None:
+            return log_normaliser, None, None
+        zeros = None
+        if location_values is not None:
+            zeros = jnp.zeros((n_points, size.cells, location_values.shape[1]), dtype)
+        row, column = jax.lax.scan(add_moments, zeros, location_tiles)
+        return log_normaliser, row, column
+
+    one_tile = whole_rows if n_location_tiles == 1 else split_rows
+
+    def add_tile(running: Any, cell_tile: PyTree) -> tuple[Any, tuple[Any, Any]]:
+        log_normaliser, row, column = one_tile(cell_tile)
+        return (None if column is None else running + column), (log_normaliser, row)
+
+    gathered = None
+    if cell_values is not None:
+        shape = (n_location_tiles, n_points, cell_values.shape[1], size.locations)
+        gathered = jnp.zeros(shape, cell_values.dtype)
+    gathered, (log_normaliser, row) = jax.lax.scan(add_tile, gathered, cell_tiles)
+
+    def unfold(leaf: jax.Array) -> jax.Array:
+        """(tiles, points, tile, ...) -> (points, cells, ...)."""
+        leaf = jnp.moveaxis(leaf, 0, 1)
+        return leaf.reshape(n_points, -1, *leaf.shape[3:])[:, :n_cells]
+
+    if gathered is not None:  # (tiles, points, U, tile) -> (points, U, locations)
+        gathered = jnp.moveaxis(gathered, 0, 2).reshape(n_points, gathered.shape[2], -1)[..., :n_locations]
+    return Moments(unfold(log_normaliser), None if row is None else unfold(row), gathered)
