@@ -7,6 +7,7 @@ Shapes in signatures are written with the words of the field: ``cells``, ``locat
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import TypeVar, dataclass_transform
 
 import jax
@@ -33,4 +34,20 @@ def pytree(cls: type[T]) -> type[T]:
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     static = [field.name for field in fields if field.metadata.get("static")]
     leaves = [field.name for field in fields if not field.metadata.get("static")]
-    return jax.tree_util.register_dataclass(cls, data_fields=leaves, meta_fields=static)
+
+    def flatten_with_keys(value: T) -> tuple[list, tuple]:
+        children = [(jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in leaves]
+        return children, tuple(getattr(value, name) for name in static)
+
+    def flatten(value: T) -> tuple[list, tuple]:
+        return [getattr(value, name) for name in leaves], tuple(getattr(value, name) for name in static)
+
+    def unflatten(structure: tuple, children: Iterable) -> T:
+        # Past __init__ and its checks: JAX fills trees with placeholders and tracers of its own.
+        value = object.__new__(cls)
+        for name, item in zip(leaves + static, [*children, *structure], strict=True):
+            object.__setattr__(value, name, item)
+        return value
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls

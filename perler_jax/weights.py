@@ -33,10 +33,12 @@ class WeightParams:
     Attributes:
         alpha: (points,) >= 0, weight of the squared distance. 1/2 with beta 0 is the posterior.
         beta: (points,) >= 0, weight of the distance.
+
+    Held-out folds may each have points of their own: (folds, points).
     """
 
-    alpha: Float[Array, " points"]
-    beta: Float[Array, " points"]
+    alpha: Float[Array, "*folds points"]
+    beta: Float[Array, "*folds points"]
 
     @classmethod
     def single(cls, alpha: float, beta: float, dtype: jnp.dtype | type = jnp.float32) -> WeightParams:

@@ -5,12 +5,17 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-_HOOK = install_import_hook("perler_jax", "beartype.beartype")
-_HOOK.install() if hasattr(_HOOK, "install") else None
+# Before anything imports the package: its modules are instrumented as they are imported.
+install_import_hook("perler_jax", "beartype.beartype")
 
 import pytest  # noqa: E402
 
 SHARED_DATA = Path(os.environ.get("PERLER_JAX_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Our own warnings are errors; said here because naming the class imports the package."""
+    config.addinivalue_line("filterwarnings", "error::perler_jax.errors.PerlerWarning")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,46 @@
+# Fresh machine with python3, pip and make: `make demo` runs the main job, `make test` the tests.
+# Both make a virtual environment in .venv first; PYTHON names another interpreter (3.11 or newer).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: demo test lint format types fly clean help
+
+help:
+	@echo "make demo   set up and run the whole method on a simulated embryo (writes demo/)"
+	@echo "make test   set up and run the tests"
+	@echo "make lint   ruff and mypy"
+	@echo "make fly    the real fly embryo (DATA=folder of the data; writes experiments/fly/results)"
+
+# The groups of pyproject.toml need pip 25.1; an older pip is replaced inside .venv only.
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --group dev --editable .
+	touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/perler-jax demo --out demo
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+types: $(VENV)/.ready
+	$(BIN)/mypy
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+fly: $(VENV)/.ready
+	$(BIN)/python -m experiments.fly $(if $(DATA),--data $(DATA))
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache
