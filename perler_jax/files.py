@@ -1,0 +1,71 @@
+"""Reading a saved fit back; `PerlerFit.save` writes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import pandas as pd
+
+from perler_jax.archive import read_archive, rebuild
+from perler_jax.cross_validation import HeldOutFits
+from perler_jax.data import SpatialReference
+from perler_jax.em import EMResult
+from perler_jax.fit import FORMAT_VERSION, KIND, PerlerFit
+from perler_jax.intake import as_cells
+from perler_jax.metagenes import MetageneMap
+from perler_jax.mixture import MappingParams
+from perler_jax.preprocessing import Preprocessing
+from perler_jax.settings import PerlerSettings, device_precision
+from perler_jax.tuning import Tuning
+from perler_jax.weights import WeightParams
+
+__all__ = ["load_fit"]
+
+_HOST: dict[str, type] = {
+    "settings": PerlerSettings,
+    "reference": SpatialReference,
+    "preprocessing": Preprocessing,
+    "metagenes": MetageneMap,
+    "tuning": Tuning,
+}
+_DEVICE: dict[str, type] = {
+    "em": EMResult,
+    "em/params": MappingParams,
+    "weights": WeightParams,
+    "held_out": HeldOutFits,
+    "held_out/params": MappingParams,
+}
+
+
+def load_fit(path: Any, *, cells: Any = None) -> PerlerFit:
+    """Read a fit that `PerlerFit.save` wrote.
+
+    Args:
+        path: the .npz file.
+        cells: expression of the fitted cells, to reconstruct with; may also be given to `reconstruct`.
+
+    Raises:
+        PerlerFileError: if the file is missing, truncated, changed, of another kind or of a newer format.
+    """
+    plain, arrays = read_archive(path, kind=KIND, version=FORMAT_VERSION)
+    settings = rebuild("settings", _HOST, plain, arrays)
+    with device_precision(settings.dtype):
+        on_device = {
+            name: jnp.asarray(array) if name.startswith(tuple(_DEVICE)) else array
+            for name, array in arrays.items()
+        }
+        parts = {name: rebuild(name, _DEVICE, plain, on_device) for name in _DEVICE if "/" not in name}
+    parts |= {name: rebuild(name, _HOST, plain, arrays) for name in _HOST}
+    scores = {name.removeprefix("scores/"): arrays[name] for name in arrays if name.startswith("scores/")}
+    names = arrays["landmarks"].astype(object)
+    return PerlerFit(
+        cells=None if cells is None else as_cells(cells),
+        cell_names=arrays["cell_names"].astype(object),
+        landmarks=names,
+        cell_metagenes=arrays["cell_metagenes"],
+        reference_metagenes=arrays["reference_metagenes"],
+        scores=pd.DataFrame(scores, index=pd.Index(names, name="landmark")),
+        seconds=plain["seconds"],
+        **parts,
+    )

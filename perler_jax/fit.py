@@ -1,0 +1,237 @@
+"""The result of the whole method: an immutable fit from which everything else is derived on request."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from jaxtyping import Float, Shaped
+from tqdm import tqdm
+
+from perler_jax.archive import write_archive
+from perler_jax.cross_validation import HeldOutFits
+from perler_jax.data import CellExpression, SpatialReference
+from perler_jax.em import EMResult
+from perler_jax.errors import PerlerInputError
+from perler_jax.intake import as_cells
+from perler_jax.labels import positions
+from perler_jax.metagenes import MetageneMap
+from perler_jax.mixture import responsibilities
+from perler_jax.preprocessing import Preprocessing
+from perler_jax.reconstruction import gene_block_size, reconstruct_blocks, zscore
+from perler_jax.settings import PerlerSettings, device_precision
+from perler_jax.tuning import Tuning
+from perler_jax.weights import WeightParams, distance_space
+
+__all__ = ["FORMAT_VERSION", "KIND", "PerlerFit", "package_version"]
+
+KIND, FORMAT_VERSION = "perler_jax fit", 1
+
+
+def package_version() -> str:
+    """The installed version of this package."""
+    try:
+        return version("perler_jax")
+    except PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class PerlerFit:
+    """A tuned fit.
+
+    Attributes:
+        settings: the choices made.
+        cells: labelled expression; None in a fit that was loaded without it.
+        reference: labelled reference map.
+        cell_names: (cells,) names, in the order of ``cell_metagenes``.
+        landmarks: (landmarks,) names in use.
+        preprocessing: what was done to the cells.
+        metagenes: linear maps to metagenes.
+        em: the fitted mapping with its history.
+        cell_metagenes: (cells, metagenes) x.
+        reference_metagenes: (locations, metagenes) r.
+        weights: the alpha and beta in use.
+        scores: one row per landmark: ``fold``, ``held_out`` (at the common optimum), ``nested`` (the one to
+            report), ``reconstruction`` (the gene was in the fit), ``alpha`` and ``beta`` of the nested score.
+        held_out: the held-out fits; None if the weights were given.
+        tuning: the search; None if the weights were given.
+        seconds: wall time of each stage.
+    """
+
+    settings: PerlerSettings
+    cells: CellExpression | None
+    reference: SpatialReference
+    cell_names: Shaped[np.ndarray, " cells"]
+    landmarks: Shaped[np.ndarray, " landmarks"]
+    preprocessing: Preprocessing
+    metagenes: MetageneMap
+    em: EMResult
+    cell_metagenes: Float[np.ndarray, "cells metagenes"]
+    reference_metagenes: Float[np.ndarray, "locations metagenes"]
+    weights: WeightParams
+    scores: pd.DataFrame
+    held_out: HeldOutFits | None
+    tuning: Tuning | None
+    seconds: dict[str, float]
+
+    def __repr__(self) -> str:
+        scored = "" if self.tuning is None else f", nested score {self.scores['nested'].mean():.3f}"
+        return (
+            f"PerlerFit({len(self.cell_names)} cells on {len(self.reference.locations)} locations by "
+            f"{len(self.landmarks)} landmarks, {self.weights!r}{scored})"
+        )
+
+    @property
+    def loadings(self) -> pd.DataFrame:
+        """(landmarks, metagenes) weight of each landmark in each metagene of the cells."""
+        return pd.DataFrame(
+            self.metagenes.cell_loadings, index=self.landmarks, columns=self._metagene_names()
+        )
+
+    @property
+    def parameters(self) -> pd.DataFrame:
+        """(metagenes, 3) sensitivity, background and noise of each metagene."""
+        params = self.em.params
+        columns = {"sensitivity": params.sensitivity, "background": params.background, "noise": params.noise}
+        arrays = {name: np.asarray(column) for name, column in columns.items()}
+        return pd.DataFrame(arrays, index=self._metagene_names())
+
+    def reconstruct(
+        self,
+        genes: Sequence[str] | None = None,
+        *,
+        standardise: bool = False,
+        cells: Any = None,
+        progress: bool = False,
+    ) -> AnnData:
+        """Spatial expression of genes at every location (Eq. 21).
+
+        Args:
+            genes: names; None is every gene of the cells.
+            standardise: z-score each gene over locations (what the released program returns).
+            cells: expression of the fitted cells, for a fit that was loaded without it.
+            progress: show a progress bar.
+
+        Returns:
+            AnnData (locations, genes). X: log2 units of the preprocessed cells, or z-scores. ``obsm["spatial"]``:
+            coordinates. ``var``: ``is_landmark`` and the scores of landmarks. ``uns["perler"]``: parameters,
+            settings, preprocessing and versions.
+
+        Raises:
+            PerlerInputError: unknown genes, or no expression to average.
+        """
+        expression = self._expression(cells)
+        names = expression.genes if genes is None else np.asarray(list(genes), dtype=object)
+        values = np.empty((len(self.reference.locations), len(names)), self.settings.dtype)
+        block = gene_block_size(len(self.cell_names), len(self.reference.locations), len(names))
+        bar = tqdm(total=len(names), desc="reconstruct", unit="gene", disable=not progress, leave=False)
+        with bar, device_precision(self.settings.dtype):
+            near, far = self.distance_space()
+            start = 0
+            for found, result in reconstruct_blocks(
+                self.weights,
+                near,
+                far,
+                self.em.params.log_location_weights,
+                expression.gene_blocks(None if genes is None else list(names), block),
+                preprocess=self.preprocessing.apply,
+                block_size=block,
+            ):
+                values[:, start : start + len(found)] = result
+                start += len(found)
+                bar.update(len(found))
+        return self._annotate(zscore(values) if standardise else values, names, standardise)
+
+    def posterior(self, cells: Any = None) -> pd.DataFrame:
+        """Probability that each chosen cell came from each location (Eq. 11), dense.
+
+        Args:
+            cells: names, positions or a mask; None is every cell, and then cells x locations numbers.
+
+        Returns:
+            (cells, locations); rows sum to one.
+        """
+        rows = np.arange(len(self.cell_names)) if cells is None else positions(cells, self.cell_names, "cell")
+        with device_precision(self.settings.dtype):
+            gamma = responsibilities(
+                self.em.params, jnp.asarray(self.cell_metagenes[rows]), jnp.asarray(self.reference_metagenes)
+            )
+        return pd.DataFrame(np.asarray(gamma), index=self.cell_names[rows], columns=self.reference.locations)
+
+    def save(self, path: Any) -> None:
+        """Write the fit to one .npz file, whole or not at all; `load_fit` reads it.
+
+        The expression of the cells is not in it: it is the user's large file, and is given again to reconstruct.
+        """
+        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del content["cells"]
+        scores = {f"scores/{name}": column.to_numpy() for name, column in content.pop("scores").items()}
+        write_archive(path, {**content, **scores}, kind=KIND, version=FORMAT_VERSION)
+
+    def distance_space(self) -> tuple[jax.Array, jax.Array]:
+        """Cells and locations in coordinates whose Euclidean distance is the Mahalanobis distance of the fit."""
+        with device_precision(self.settings.dtype):
+            return distance_space(
+                self.em.params,
+                jnp.asarray(self.cell_metagenes),
+                jnp.asarray(self.reference_metagenes),
+                self.settings.covariance,
+            )
+
+    def provenance(self) -> dict[str, Any]:
+        """Plain values that say how the result was made, fit for ``uns`` and JSON."""
+        settings = {k: v for k, v in dataclasses.asdict(self.settings).items() if v is not None}
+        return {
+            "perler_jax": package_version(),
+            "jax": jax.__version__,
+            "settings": settings,
+            "preprocessing": {k: v for k, v in self.preprocessing.describe().items() if v is not None},
+            "alpha": float(self.weights.alpha[0]),
+            "beta": float(self.weights.beta[0]),
+            "n_metagenes": self.cell_metagenes.shape[1],
+            "n_landmarks": len(self.landmarks),
+            "log_likelihood": self.em.log_likelihood,
+            "em_steps": int(self.em.n_steps),
+            "em_converged": bool(self.em.converged),
+            "seconds": dict(self.seconds),
+        }
+
+    def _metagene_names(self) -> list[str]:
+        return [f"metagene {i + 1}" for i in range(self.cell_metagenes.shape[1])]
+
+    def _expression(self, cells: Any) -> CellExpression:
+        expression = self.cells if cells is None else as_cells(cells)
+        if expression is None:
+            raise PerlerInputError(
+                "expected the expression of the cells, found none: a saved fit does not hold it; "
+                "give reconstruct(cells=...) or load_fit(path, cells=...)"
+            )
+        if not np.array_equal(expression.cells, self.cell_names):
+            raise PerlerInputError(
+                f"expected the {len(self.cell_names)} cells of the fit in their order, found "
+                f"{expression.n_cells} cells that begin with {expression.cells[0]!r}: give the same table"
+            )
+        return expression
+
+    def _annotate(self, values: np.ndarray, names: np.ndarray, standardise: bool) -> AnnData:
+        var = pd.DataFrame(index=pd.Index(names.astype(str)))
+        var["is_landmark"] = np.isin(names, self.landmarks)
+        scores = self.scores.reindex(var.index)
+        for column in ("held_out", "nested", "reconstruction"):
+            var[f"score_{column}"] = scores[column].to_numpy(np.float64)
+        result = AnnData(
+            values, obs=pd.DataFrame(index=pd.Index(self.reference.locations.astype(str))), var=var
+        )
+        if self.reference.coordinates is not None:
+            result.obsm["spatial"] = np.array(self.reference.coordinates)
+        units = "z-score over locations" if standardise else "log2 expression of the preprocessed cells"
+        result.uns["perler"] = {**self.provenance(), "units": units}
+        return result

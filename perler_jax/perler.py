@@ -1,0 +1,226 @@
+"""The whole method on one screen: cells and a reference map in, a tuned fit out.
+
+Read this, then `mixture.py` (the equations) and `em.py` (how they are fitted).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from perler_jax.cross_validation import correlation, fit_held_out, held_out_scores, make_folds, roc_auc
+from perler_jax.em import fit_em, initial_params
+from perler_jax.errors import PerlerInputError
+from perler_jax.fit import PerlerFit
+from perler_jax.intake import as_cells, as_reference
+from perler_jax.landmarks import align_landmarks
+from perler_jax.metagenes import clip_n_metagenes, fit_metagenes
+from perler_jax.preprocessing import centre, log_reference, preprocess_cells
+from perler_jax.settings import PerlerSettings, device_precision
+from perler_jax.tuning import Tuning, tune_weights
+from perler_jax.weights import WeightParams, distance_space, weighted_means
+
+logger = logging.getLogger("perler_jax")
+
+__all__ = ["fit_perler"]
+
+# Above this many landmarks one fit per landmark is not worth its time: ten folds, as the paper for its 1020.
+_MOST_SINGLE_FOLDS = 200
+
+
+def fit_perler(
+    cells: Any,
+    reference: Any,
+    *,
+    settings: PerlerSettings | None = None,
+    location_weights: Any = None,
+    totals: Any = None,
+    weights: tuple[float, float] | None = None,
+    progress: bool = True,
+) -> PerlerFit:
+    """Map a tissue's reference into the space of dissociated cells, tuned on held-out landmarks.
+
+    Args:
+        cells: AnnData (cells, genes), DataFrame or `CellExpression`; raw counts are preferred and normalised
+            here, anything else is taken as log expression.
+        reference: AnnData (locations, landmarks) with coordinates in ``obsm["spatial"]``, DataFrame or
+            `SpatialReference`.
+        settings: choices of the method.
+        location_weights: (locations,) how many cells come from each location, e.g. zone areas; None is uniform.
+        totals: (cells,) molecules per cell where they are known better than from the table.
+        weights: alpha and beta; given, nothing is held out and nothing tuned.
+        progress: show progress bars.
+
+    Returns:
+        An immutable `PerlerFit`.
+
+    Raises:
+        PerlerInputError: on inputs that cannot be used, before anything is computed.
+    """
+    settings = settings or PerlerSettings()
+    seconds: dict[str, float] = {}
+    with _stage("inputs", seconds):
+        expression, atlas = as_cells(cells), as_reference(reference)
+        landmarks = align_landmarks(expression, atlas)
+        preprocessing = preprocess_cells(expression, settings.normalisation, totals)
+        y, _ = centre(np.asarray(preprocessing.apply(expression.dense(landmarks)), np.float64))
+        columns = pd.Index(atlas.genes).get_indexer(landmarks)
+        h = np.asarray(atlas.values[:, columns], np.float64)
+        h, _ = centre(h if atlas.scale == "log" else log_reference(h))
+        n_folds = settings.folds or (None if len(landmarks) <= _MOST_SINGLE_FOLDS else 10)
+        folds = make_folds(len(landmarks), n_folds, seed=settings.seed)
+        n_metagenes = clip_n_metagenes(
+            len(landmarks) if settings.reduction == "none" else settings.n_metagenes,
+            landmarks=len(landmarks),
+            locations=len(h),
+            cells=len(y),
+            held_out=max(map(len, folds)),
+        )
+        log_pi = _log_location_weights(location_weights, len(h))
+        metagenes = fit_metagenes(y, h, n_metagenes=n_metagenes, reduction=settings.reduction)
+
+    with device_precision(settings.dtype):
+        dtype = np.dtype(settings.dtype)
+        log_pi = None if log_pi is None else jnp.asarray(log_pi, dtype)
+        em_options: dict[str, Any] = {
+            "learn_location_weights": settings.learn_location_weights,
+            "tolerance": settings.tolerance,
+            "max_steps": settings.max_steps,
+            "stop_rule": settings.stop_rule,
+        }
+        with _stage("em", seconds):
+            x = jnp.asarray(y @ metagenes.cell_loadings, dtype)
+            r = jnp.asarray(h @ metagenes.reference_loadings, dtype)
+            em = jax.block_until_ready(fit_em(x, r, initial_params(x, r, log_pi), **em_options))
+        if not bool(em.converged):
+            logger.warning(
+                "EM did not converge in %d steps: raise max_steps or tolerance", settings.max_steps
+            )
+
+        held_out, tuning = None, None
+        measure = "auc" if settings.objective == "roc" else "pearson"
+        y_device, h_device = jnp.asarray(y, dtype), jnp.asarray(h, dtype)
+        if weights is None:
+            with _stage("held_out", seconds):
+                held_out = fit_held_out(
+                    y,
+                    h,
+                    folds,
+                    n_metagenes=n_metagenes,
+                    reduction=settings.reduction,
+                    log_location_weights=log_pi,
+                    dtype=dtype,
+                    progress=functools.partial(
+                        tqdm, desc="held-out fits", unit="fold", disable=not progress, leave=False
+                    ),
+                    **em_options,
+                )
+            with _stage("tuning", seconds), _bar("tuning", progress) as report:
+                scores = functools.partial(
+                    held_out_scores,
+                    held_out,
+                    cells=y_device,
+                    reference=h_device,
+                    covariance=settings.covariance,
+                    score=measure,
+                )
+                tuning = tune_weights(
+                    scores,
+                    folds,
+                    objective=settings.objective,
+                    search=settings.search_used,
+                    dtype=dtype,
+                    report=report,
+                )
+            weights = (tuning.alpha, tuning.beta)
+        chosen = WeightParams.single(*_checked(weights), dtype)
+        near, far = distance_space(em.params, x, r, settings.covariance)
+        refitted = weighted_means(chosen, near, far, em.params.log_location_weights, y_device)[0]
+        compare = roc_auc if measure == "auc" else correlation
+        table = _score_table(landmarks, folds, tuning, np.asarray(compare(refitted.T, h_device.T)))
+    return PerlerFit(
+        settings=settings,
+        cells=expression,
+        reference=atlas,
+        cell_names=expression.cells,
+        landmarks=landmarks,
+        preprocessing=preprocessing,
+        metagenes=metagenes,
+        em=em,
+        cell_metagenes=np.asarray(x),
+        reference_metagenes=np.asarray(r),
+        weights=chosen,
+        scores=table,
+        held_out=held_out,
+        tuning=tuning,
+        seconds=seconds,
+    )
+
+
+def _log_location_weights(weights: Any, n_locations: int) -> np.ndarray | None:
+    """Ln pi of given areas or counts."""
+    if weights is None:
+        return None
+    values = np.asarray(weights, np.float64)
+    if (
+        values.shape != (n_locations,)
+        or not np.isfinite(values).all()
+        or (values < 0).any()
+        or values.sum() == 0
+    ):
+        raise PerlerInputError(
+            f"expected {n_locations} location weights >= 0, one per location and not all zero; found shape "
+            f"{values.shape}: give e.g. the area of each zone in the order of the reference"
+        )
+    with np.errstate(divide="ignore"):  # a location without cells has ln 0 = -inf, which the kernel takes
+        return np.log(values / values.sum())
+
+
+def _checked(weights: tuple[float, float]) -> tuple[float, float]:
+    alpha, beta = weights
+    if not (np.isfinite([alpha, beta]).all() and alpha >= 0 and beta >= 0):
+        raise PerlerInputError(f"expected weights (alpha, beta) >= 0, found ({alpha}, {beta})")
+    return float(alpha), float(beta)
+
+
+def _score_table(
+    landmarks: np.ndarray, folds: list[np.ndarray], tuning: Tuning | None, reconstruction: np.ndarray
+) -> pd.DataFrame:
+    """One row per landmark."""
+    fold_of = np.zeros(len(landmarks), int)
+    for index, fold in enumerate(folds):
+        fold_of[fold] = index
+    unknown = np.full(len(landmarks), np.nan)
+    columns = {
+        "fold": fold_of,
+        "held_out": unknown if tuning is None else tuning.scores,
+        "nested": unknown if tuning is None else tuning.nested_scores,
+        "reconstruction": reconstruction.astype(np.float64),
+        "alpha": unknown if tuning is None else tuning.nested_alpha,
+        "beta": unknown if tuning is None else tuning.nested_beta,
+    }
+    return pd.DataFrame(columns, index=pd.Index(landmarks.astype(str), name="landmark"))
+
+
+@contextmanager
+def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start
+
+
+@contextmanager
+def _bar(name: str, progress: bool) -> Iterator[Any]:
+    """A counter of evaluated weight points; how many there will be is not known ahead."""
+    with tqdm(desc=name, unit="point", disable=not progress, leave=False) as bar:
+        yield bar.update

@@ -1,0 +1,108 @@
+"""The choices of the method, as one frozen value of plain scalars."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, get_args
+
+import jax
+
+from perler_jax.em import StopRule
+from perler_jax.errors import PerlerInputError
+from perler_jax.metagenes import Reduction
+from perler_jax.preprocessing import Normalisation
+from perler_jax.tuning import Objective, Search
+
+Precision = Literal["float32", "float64"]
+NamedCovariance = Literal["fitted", "pooled"]
+
+__all__ = ["PerlerSettings", "device_precision"]
+
+_CHOICES = {
+    "reduction": get_args(Reduction),
+    "normalisation": get_args(Normalisation),
+    "covariance": get_args(NamedCovariance),
+    "objective": get_args(Objective),
+    "search": get_args(Search),
+    "stop_rule": get_args(StopRule),
+    "dtype": get_args(Precision),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PerlerSettings:
+    """Choices of the method; the defaults are the text of Okochi et al. 2021.
+
+    Attributes:
+        n_metagenes: dimensions of the shared space; lowered with a message where the data carry fewer.
+        reduction: "plsc", "pca" or "none".
+        normalisation: of counts, "max_total", "median", "cp10k" or "none"; logs are left as they are.
+        covariance: of the distance, "fitted" (Eq. 23) or "pooled" (what the released program computed).
+        learn_location_weights: learn pi by EM instead of fixing it.
+        folds: landmarks are held out in this many folds; None is one at a time up to 200 landmarks, else
+            ten folds.
+        objective: "mutual_information" (Eq. 26), "signed", or "roc" for binary references.
+        search: "gradient", or "grid" (the one for "roc"); None picks what suits the objective.
+        stop_rule: of EM, "relative" or "released".
+        tolerance: of EM: relative gain of the log-likelihood, or nats for "released".
+        max_steps: of EM.
+        dtype: "float32" or "float64", of all work on the device.
+        seed: of the split into folds.
+
+    Raises:
+        PerlerInputError: on a choice that does not exist, or a number out of range.
+    """
+
+    n_metagenes: int = 60
+    reduction: Reduction = "plsc"
+    normalisation: Normalisation = "max_total"
+    covariance: NamedCovariance = "fitted"
+    learn_location_weights: bool = False
+    folds: int | None = None
+    objective: Objective = "mutual_information"
+    search: Search | None = None
+    stop_rule: StopRule = "relative"
+    tolerance: float = 1e-6
+    max_steps: int = 200
+    dtype: Precision = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed and not (name == "search" and value is None):
+                raise PerlerInputError(f"expected {name} to be one of {', '.join(allowed)}; found {value!r}")
+        for name in ("n_metagenes", "max_steps"):
+            if getattr(self, name) < 1:
+                raise PerlerInputError(f"expected {name} >= 1; found {getattr(self, name)}")
+        if not self.tolerance > 0:
+            raise PerlerInputError(f"expected tolerance > 0; found {self.tolerance}")
+        if self.objective == "roc" and self.search == "gradient":
+            raise PerlerInputError("expected search 'grid' with objective 'roc': ranks have no gradient")
+
+    @property
+    def search_used(self) -> Search:
+        """The search, with None resolved."""
+        return self.search or ("grid" if self.objective == "roc" else "gradient")
+
+    @classmethod
+    def released(cls) -> PerlerSettings:
+        """What the released program computes: pooled distance, its stop rule, its grid, float64.
+
+        Note: its held-out fits forgot the options for logs and centring; here they are those of the fit.
+        """
+        return cls(covariance="pooled", search="grid", stop_rule="released", tolerance=0.01, dtype="float64")
+
+
+@contextmanager
+def device_precision(dtype: Precision) -> Iterator[None]:
+    """Allow float64 on the device inside this block only; the user's own JAX settings stay as they are."""
+    if dtype == "float32":
+        yield
+        return
+    # jax.enable_x64 is a context manager from JAX 0.8 on.
+    enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+    with enable(True):
+        yield
