@@ -58,7 +58,9 @@ class HeldOutFits:
         return f"HeldOutFits({folds} folds of {landmarks} landmarks, {metagenes} metagenes)"
 
 
-def make_folds(n_landmarks: int, folds: int | None = None, *, seed: int = 0) -> list[Int[np.ndarray, " width"]]:
+def make_folds(
+    n_landmarks: int, folds: int | None = None, *, seed: int = 0
+) -> list[Int[np.ndarray, " width"]]:
     """Split landmarks into folds whose sizes differ by at most one.
 
     Args:
@@ -116,9 +118,7 @@ def fit_held_out(
         keep = np.ones(cells.shape[1], bool)
         keep[fold] = False
         metagenes = fit_metagenes(cells, reference, n_metagenes=n_metagenes, reduction=reduction, keep=keep)
-        maps = [
-            _widen(each, n_metagenes) for each in (metagenes.cell_loadings, metagenes.reference_loadings)
-        ]
+        maps = [_widen(each, n_metagenes) for each in (metagenes.cell_loadings, metagenes.reference_loadings)]
         x, r = y @ jnp.asarray(maps[0], dtype), h @ jnp.asarray(maps[1], dtype)
         em = fit_em(
             x,
@@ -162,7 +162,9 @@ def _fold_prediction(
     return weighted_means(weights, near, far, fit.params.log_location_weights, values, tiles=tiles)
 
 
-def correlation(prediction: Float[Array, "*any locations"], reference: Float[Array, "*other locations"]) -> Array:
+def correlation(
+    prediction: Float[Array, "*any locations"], reference: Float[Array, "*other locations"]
+) -> Array:
     """Pearson correlation over the last axis; zero where either side is constant."""
     prediction = prediction - prediction.mean(axis=-1, keepdims=True)
     reference = reference - reference.mean(axis=-1, keepdims=True)

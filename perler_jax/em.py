@@ -58,7 +58,7 @@ def initial_params(
     reference: Float[Array, "locations metagenes"],
     log_location_weights: Float[Array, " locations"] | None = None,
 ) -> MappingParams:
-    """a r + b with the mean and variance of x; noise as large as x itself (Methods, after Eq. 20)."""
+    """A r + b with the mean and variance of x; noise as large as x itself (Methods, after Eq. 20)."""
     spread, mapped_spread = cells.std(axis=0), reference.std(axis=0)
     informative = (spread > 0) & (mapped_spread > 0)
     a = jnp.where(informative, spread / jnp.where(informative, mapped_spread, 1.0), 0.0)

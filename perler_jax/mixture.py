@@ -103,7 +103,7 @@ def log_weights(params: MappingParams, n_locations: int) -> Float[Array, " locat
 
 
 def _log_joint(cell: Array, location: tuple[Array, Array]) -> Array:
-    """ln pi_k - D_nk^2 / 2 + |z_n|^2 / 2 for a tile, in one matrix product."""
+    """Ln pi_k - D_nk^2 / 2 + |z_n|^2 / 2 for a tile, in one matrix product."""
     mapped, offset = location
     # On accelerators the default matmul precision (TF32, bfloat16) would cost three digits of D^2.
     return jnp.matmul(cell, mapped.T, precision="highest") + offset
@@ -118,7 +118,7 @@ def posterior_moments(
     cell_values: Float[Array, "cells u"] | None = None,
     tiles: Tiles | None = None,
 ) -> Moments:
-    """ln p(x_n) (cells,), sum_k gamma_nk v_k (cells, v) and sum_n gamma_nk u_n (u, locations), streamed.
+    """Ln p(x_n) (cells,), sum_k gamma_nk v_k (cells, v) and sum_n gamma_nk u_n (u, locations), streamed.
 
     With coordinates as ``location_values`` the second is the expected position of every cell.
     """
@@ -212,7 +212,7 @@ def log_density(
     reference: Float[Array, "locations metagenes"],
     tiles: Tiles | None = None,
 ) -> Float[Array, " cells"]:
-    """ln p(x_n) of every cell (Eq. 8), streamed; gradients in all three arguments are streamed too."""
+    """Ln p(x_n) of every cell (Eq. 8), streamed; gradients in all three arguments are streamed too."""
     return posterior_moments(params, cells, reference, tiles=tiles).log_normaliser
 
 
