@@ -114,3 +114,28 @@ def auc(prediction, on):
         for low in prediction[~on]:
             wins += 1.0 if high > low else 0.5 if high == low else 0.0
     return wins / (on.sum() * (~on).sum())
+
+
+def initial_mapping(x, r):
+    """Start of EM: a r + b has the mean and variance of x, the noise is as large as x (after Eq. 20)."""
+    a = x.std(axis=0) / r.std(axis=0)
+    return a, x.mean(axis=0) - a * r.mean(axis=0), x.std(axis=0)
+
+
+def em(x, r, pi, steps):
+    """A fixed number of EM steps, and the log-likelihood before each and at the end (Eqs. 10-15)."""
+    a, b, sigma = initial_mapping(x, r)
+    history = [log_density(x, a, b, sigma, pi, r).sum()]
+    for _ in range(steps):
+        a, b, sigma = weighted_least_squares(responsibilities(x, a, b, sigma, pi, r), x, r)
+        history.append(log_density(x, a, b, sigma, pi, r).sum())
+    return a, b, sigma, np.array(history)
+
+
+def held_out_prediction(cells, reference, held, n_metagenes, steps, alpha, beta):
+    """Delete genes from both sides, redo everything, predict them: step 4 of the method, uniform pi."""
+    x, r = metagenes(np.delete(cells, held, axis=1), np.delete(reference, held, axis=1), n_metagenes)
+    pi = np.full(len(r), 1 / len(r))
+    a, b, sigma, _ = em(x, r, pi, steps)
+    w = weights(mahalanobis(x, a * r + b, np.diag(sigma**2)), pi, alpha, beta)
+    return weighted_mean(w, cells[:, held])
