@@ -90,6 +90,7 @@ def fit_held_out(
     tolerance: float = 1e-6,
     max_steps: int = 200,
     stop_rule: StopRule = "relative",
+    accelerate: bool = True,
     tiles: Tiles | None = None,
     dtype: np.dtype | type = np.float32,
     progress: Callable[[list], list] | Callable = iter,
@@ -107,6 +108,7 @@ def fit_held_out(
         tolerance: of EM, see `run_em`.
         max_steps: of EM.
         stop_rule: of EM.
+        accelerate: EM.
         tiles: tile sizes; None chooses them.
         dtype: of the fits.
         progress: wraps the iterable of folds, e.g. a progress bar.
@@ -128,6 +130,7 @@ def fit_held_out(
             tolerance=tolerance,
             max_steps=max_steps,
             stop_rule=stop_rule,
+            accelerate=accelerate,
             tiles=tiles,
         )
         padded = np.concatenate([fold, np.repeat(fold[:1], width - len(fold))])
