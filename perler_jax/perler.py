@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from perler_jax.cross_validation import correlation, fit_held_out, held_out_scores, make_folds, roc_auc
+from perler_jax.cross_validation import correlation, fit_held_out, make_folds, roc_auc
 from perler_jax.em import fit_em, initial_params
 from perler_jax.errors import PerlerInputError
 from perler_jax.fit import PerlerFit
@@ -26,6 +26,7 @@ from perler_jax.intake import as_cells, as_reference
 from perler_jax.landmarks import align_landmarks
 from perler_jax.metagenes import clip_n_metagenes, fit_metagenes
 from perler_jax.preprocessing import centre, log_reference, preprocess_cells
+from perler_jax.scoring import HeldOutScorer
 from perler_jax.settings import PerlerSettings, device_precision
 from perler_jax.tuning import Tuning, tune_weights
 from perler_jax.weights import WeightParams, distance_space, weighted_means
@@ -97,6 +98,7 @@ def fit_perler(
             "tolerance": settings.tolerance,
             "max_steps": settings.max_steps,
             "stop_rule": settings.stop_rule,
+            "accelerate": settings.stop_rule == "relative",
         }
         with _stage("em", seconds):
             x = jnp.asarray(y @ metagenes.cell_loadings, dtype)
@@ -126,20 +128,11 @@ def fit_perler(
                     **em_options,
                 )
             with _stage("tuning", seconds), _bar("tuning", progress) as report:
-                scores = functools.partial(
-                    held_out_scores,
-                    held_out,
-                    cells=y_device,
-                    reference=h_device,
-                    covariance=settings.covariance,
-                    score=measure,
-                )
                 tuning = tune_weights(
-                    scores,
+                    HeldOutScorer(held_out, y_device, h_device, settings.covariance, measure),
                     folds,
                     objective=settings.objective,
                     search=settings.search_used,
-                    dtype=dtype,
                     report=report,
                 )
             weights = (tuning.alpha, tuning.beta)

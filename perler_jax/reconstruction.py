@@ -13,8 +13,8 @@ from perler_jax.weights import WeightParams, weighted_means
 
 __all__ = ["gene_block_size", "reconstruct_blocks", "zscore"]
 
-# Entries of one reconstructed block (locations x genes): 32 MB of float32.
-_BLOCK_ENTRIES = 8_000_000
+# Entries of one reconstructed block (locations x genes): 12 MB of float32.
+_BLOCK_ENTRIES = 3_000_000
 
 
 def gene_block_size(n_cells: int, n_locations: int, n_genes: int) -> int:

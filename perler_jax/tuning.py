@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +17,16 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Float
 
-from perler_jax.weights import WeightParams
+from perler_jax.surrogate import Surrogate, patch, slope_of_unstretch, stretch, unstretch
 
 Objective = Literal["mutual_information", "signed", "roc"]
 Search = Literal["gradient", "grid"]
-Scores = Callable[[WeightParams], jax.Array]  # (points,) or (folds, points) -> (points, landmarks)
 
 __all__ = [
     "COARSE_GRID",
     "RELEASED_GRID",
     "Objective",
+    "Scorer",
     "Search",
     "Tuning",
     "objective_terms",
@@ -35,16 +35,28 @@ __all__ = [
 
 # alpha, beta of the coarse grid: it must show every basin, not find an optimum. Zero stands for "absent".
 COARSE_GRID = (
-    np.array([0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]),
-    np.array([0.0, 0.1, 0.3, 1.0, 3.0]),
+    np.array([0.0, 0.005, 0.015, 0.05, 0.15, 0.5, 1.5, 5.0]),
+    np.array([0.0, 0.2, 0.8, 3.0]),
 )
 # The released program searches 20 x 20 points, even in the square roots, then polishes by Nelder-Mead.
 RELEASED_GRID = (np.linspace(0.0, 1.0, 20) ** 2, np.linspace(0.01, 1.0, 20) ** 2)
 
-_PATCH = 5  # points per side of a local patch
-_RATIO = 1.8  # between neighbouring points of a patch, which spans more than a step of the coarse grid
-_SMALLEST = 1e-4  # what "absent" becomes in log alpha, log beta
+_COARSE_FOLDS = 12  # a basin shows in as many folds; the optimum is found on all of them
 _AT_ONCE = 16  # points per pass over the distances: more gain nothing and cost memory
+
+
+class Scorer(Protocol):
+    """Held-out scores as a function of (alpha, beta): `HeldOutScorer`, or a user's own."""
+
+    def __call__(
+        self, points: Float[np.ndarray, "*folds points 2"], *, every: int = 1
+    ) -> Float[np.ndarray, "points landmarks"]:
+        """Scores at shared points (points, 2) or points per fold (folds, points, 2); NaN where not held out."""
+
+    def derivatives(
+        self, point: Float[np.ndarray, " 2"]
+    ) -> tuple[Float[np.ndarray, " landmarks"], Float[np.ndarray, "landmarks 2"]]:
+        """Scores at one point and their derivatives in alpha and beta; only search "gradient" asks for it."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,7 +69,7 @@ class Tuning:
         scores: (landmarks,) held-out score at the optimum.
         nested_alpha, nested_beta: (landmarks,) optimum without the gene's own fold.
         nested_scores: (landmarks,) held-out score at the nested optimum: the one to report.
-        points: (evaluated, 2) alpha and beta.
+        points: (evaluated, 2) alpha and beta at which every fold was scored.
         table: (evaluated, landmarks) held-out scores.
         objectives: (evaluated,) J.
         path: (steps, 3) alpha, beta, J of the search after the grid.
@@ -98,215 +110,163 @@ def objective_terms(scores: jax.Array | np.ndarray, objective: Objective = "mutu
     return jnp.sign(scores) * terms if objective == "signed" else terms
 
 
-def _evaluate(
-    scores: Scores, points: np.ndarray, dtype: np.dtype, report: Callable[[int], object]
-) -> np.ndarray:
-    """(points, landmarks), a few points per pass; the last batch is padded so that one trace serves all."""
-    rows = []
-    size = min(_AT_ONCE, len(points))
-    for start in range(0, len(points), size):
-        batch = points[start : start + size]
-        padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)]).astype(dtype)
-        result = scores(WeightParams(jnp.asarray(padded[:, 0]), jnp.asarray(padded[:, 1])))
-        rows.append(np.asarray(result, np.float64)[: len(batch)])
-        report(len(batch))
-    return np.concatenate(rows)
-
-
-def _grid(alphas: np.ndarray, betas: np.ndarray) -> np.ndarray:
-    return np.stack([each.ravel() for each in np.meshgrid(alphas, betas, indexing="ij")], axis=1)
-
-
-def _patch(center: np.ndarray) -> np.ndarray:
-    """(25, 2) points around a centre, even in the logarithms."""
-    steps = _RATIO ** (np.arange(_PATCH) - _PATCH // 2)
-    return _grid(np.maximum(center[0], _SMALLEST) * steps, np.maximum(center[1], _SMALLEST) * steps)
-
-
-class _Surrogate:
-    """Cubic polynomials in (log alpha, log beta), one per gene's term, fitted on a patch."""
-
-    def __init__(self, points: np.ndarray, terms: np.ndarray) -> None:
-        logs = np.log(points)
-        self.center, self.scale = logs.mean(axis=0), np.log(_RATIO) * (_PATCH // 2)
-        self.powers = [(i, j) for i in range(4) for j in range(4 - i)]
-        u, v = ((logs - self.center) / self.scale).T
-        basis = np.stack([u**i * v**j for i, j in self.powers], axis=1)
-        self.coefficients = np.linalg.lstsq(basis, terms, rcond=None)[0]  # (powers, genes)
-
-    def maximise(self, keep: np.ndarray) -> tuple[np.ndarray, bool]:
-        """Best (alpha, beta) of the kept genes' sum inside the patch, and whether it lies in its interior."""
-        total = self.coefficients[:, keep].sum(axis=1)
-
-        def loss(z: np.ndarray) -> float:
-            return -float(
-                sum(c * z[0] ** i * z[1] ** j for c, (i, j) in zip(total, self.powers, strict=True))
-            )
-
-        result = scipy.optimize.minimize(
-            loss, np.zeros(2), method="L-BFGS-B", bounds=[(-1, 1)] * 2, tol=1e-12
-        )
-        return np.exp(self.center + self.scale * result.x), bool(np.all(np.abs(result.x) < 0.999))
-
-    def curvature(self, point: np.ndarray) -> np.ndarray:
-        """Minus the second derivatives of the whole sum in (log alpha, log beta) at a point of the patch."""
-        total = self.coefficients.sum(axis=1)
-        u, v = (np.log(point) - self.center) / self.scale
-        second = np.zeros((2, 2))
-        for c, (i, j) in zip(total, self.powers, strict=True):
-            second[0, 0] += c * i * (i - 1) * u ** max(i - 2, 0) * v**j
-            second[1, 1] += c * j * (j - 1) * u**i * v ** max(j - 2, 0)
-            second[0, 1] += c * i * j * u ** max(i - 1, 0) * v ** max(j - 1, 0)
-        second[1, 0] = second[0, 1]
-        return -second / self.scale**2
-
-
 def tune_weights(
-    scores: Scores,
-    folds: list[np.ndarray] | list,
+    scorer: Scorer,
+    folds: list,
     *,
     objective: Objective = "mutual_information",
     search: Search = "gradient",
     grid: tuple[np.ndarray, np.ndarray] | None = None,
-    dtype: np.dtype | type = np.float32,
     report: Callable[[int], object] = lambda _: None,
 ) -> Tuning:
     """Maximise J over alpha and beta, then again without each fold.
 
     Args:
-        scores: held-out scores as a function of weights (`held_out_scores` with all else given); points are
-            (points,) for all folds or (folds, points). For "gradient" it must be differentiable.
+        scorer: held-out scores of any points.
         folds: landmark indices of each fold.
         objective: see `objective_terms`.
-        search: "gradient": coarse grid, a local patch, then L-BFGS with exact gradients in log alpha, log beta;
-            "grid": a fine grid polished by Nelder-Mead, as the released program does.
+        search: "gradient": a coarse grid and a patch on some folds, a patch on all of them around the best
+            point, then L-BFGS with exact derivatives; "grid": a fine grid polished by Nelder-Mead,
+            as the released program does.
         grid: alpha and beta values; None takes `COARSE_GRID` or `RELEASED_GRID`.
-        dtype: of the points.
         report: told how many points were just evaluated.
 
     Raises:
-        ValueError: for a gradient search on the ROC objective, which has no gradient.
+        ValueError: on a gradient search of the ROC objective, which has no gradient.
     """
     if objective == "roc" and search == "gradient":
         raise ValueError("expected search='grid' for objective='roc': ranks have no gradient")
-    values = grid or (COARSE_GRID if search == "gradient" else RELEASED_GRID)
-    points = _grid(*values)
-    table = _evaluate(scores, points, np.dtype(dtype), report)
+    find = _by_gradient if search == "gradient" else _by_grid
+    alphas, betas = grid or (COARSE_GRID if search == "gradient" else RELEASED_GRID)
+    start = np.stack([each.ravel() for each in np.meshgrid(alphas, betas, indexing="ij")], axis=1)
+    evaluator = _Evaluator(scorer, objective, len(folds), report)
+    points, table, path, surrogate = find(evaluator, start)
 
-    def total(rows: np.ndarray) -> np.ndarray:
-        return np.asarray(objective_terms(rows, objective), np.float64)
-
-    best = points[total(table).sum(axis=1).argmax()]
-    surrogate = None
-    if search == "gradient":
-        for _ in range(3):
-            patch = _patch(best)
-            rows = _evaluate(scores, patch, np.dtype(dtype), report)
-            points, table = np.concatenate([points, patch]), np.concatenate([table, rows])
-            surrogate = _Surrogate(patch, total(rows))
-            best, inside = surrogate.maximise(np.ones(table.shape[1], bool))
-            if inside:
-                break
-        path = _quasi_newton(scores, objective, best, surrogate.curvature(best), np.dtype(dtype), report)
-    else:
-        path = _nelder_mead(scores, objective, best, np.dtype(dtype), report)
-    best = path[path[:, 2].argmax(), :2]
-    row = _evaluate(scores, best[None], np.dtype(dtype), report)
-    points, table = np.concatenate([points, best[None]]), np.concatenate([table, row])
-    terms = total(table)
-    nested = _nested_points(points, terms, folds, surrogate)
-    nested_scores = _evaluate_per_fold(scores, nested, np.dtype(dtype))
+    terms = evaluator.terms(table)
+    best = terms.sum(axis=1).argmax()
+    nested = np.stack([_without(fold, points, terms, surrogate) for fold in folds])
+    nested_scores = scorer(nested[:, None, :])[0]
     report(1)
-    per_gene = np.zeros((table.shape[1], 2))
+    per_gene = np.full((table.shape[1], 2), np.nan)
     for fold, point in zip(folds, nested, strict=True):
         per_gene[fold] = point
     return Tuning(
-        float(best[0]),
-        float(best[1]),
-        float(terms[-1].sum()),
-        table[-1],
-        per_gene[:, 0],
-        per_gene[:, 1],
-        nested_scores,
-        points,
-        table,
-        terms.sum(axis=1),
-        path,
+        alpha=float(points[best, 0]),
+        beta=float(points[best, 1]),
+        objective=float(terms[best].sum()),
+        scores=table[best],
+        nested_alpha=per_gene[:, 0],
+        nested_beta=per_gene[:, 1],
+        nested_scores=nested_scores,
+        points=points,
+        table=table,
+        objectives=terms.sum(axis=1),
+        path=path,
     )
 
 
-def _quasi_newton(
-    scores: Scores,
-    objective: Objective,
-    start: np.ndarray,
-    curvature: np.ndarray,
-    dtype: np.dtype,
-    report: Callable,
-) -> np.ndarray:
-    """(steps, 3) path of L-BFGS in the logarithms with exact gradients, in axes where the patch is round."""
-    # A patch that is not concave in some direction still gives that direction a length.
-    eigenvalues, vectors = np.linalg.eigh(curvature)
+@dataclasses.dataclass(frozen=True)
+class _Evaluator:
+    """The objective of a scorer, a few points per pass."""
+
+    scorer: Scorer
+    objective: Objective
+    n_folds: int
+    report: Callable[[int], object]
+
+    def terms(self, table: np.ndarray) -> np.ndarray:
+        return np.asarray(objective_terms(table, self.objective), np.float64)
+
+    def table(self, points: np.ndarray, *, every: int = 1) -> np.ndarray:
+        """(points, landmarks); the last pass is filled up so that one compiled program serves all."""
+        rows, size = [], min(_AT_ONCE, len(points))
+        for start in range(0, len(points), size):
+            batch = points[start : start + size]
+            filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+            rows.append(self.scorer(filled, every=every)[: len(batch)])
+            self.report(len(batch))
+        return np.concatenate(rows)
+
+    def derivatives(self, point: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+        """Scores, J and its slope in the coordinates of the search."""
+        scores, slopes = self.scorer.derivatives(point)
+        of_scores = jax.grad(lambda each: objective_terms(each, self.objective).sum())(jnp.asarray(scores))
+        held = ~np.isnan(scores)
+        slope = np.asarray(of_scores, np.float64)[held] @ slopes[held] * slope_of_unstretch(point)
+        self.report(1)
+        return scores, float(self.terms(scores).sum()), slope
+
+
+_Found = tuple[np.ndarray, np.ndarray, np.ndarray, Surrogate | None]
+
+
+def _by_gradient(evaluate: _Evaluator, start: np.ndarray) -> _Found:
+    """Points and scores on all folds, path, and the surrogate of the last patch."""
+    few = max(1, evaluate.n_folds // _COARSE_FOLDS)
+    best = start[evaluate.terms(evaluate.table(start, every=few)).sum(axis=1).argmax()]
+    best, _ = _patches(evaluate, best, every=few)
+    best, (points, table, surrogate) = _patches(evaluate, best, every=1)
+    # Axes in which the patch is round: along the ridge where alpha and beta trade against each other J hardly
+    # changes. A direction in which the patch is not concave still gets a length.
+    eigenvalues, vectors = np.linalg.eigh(surrogate.curvature(best))
     axes = vectors / np.sqrt(np.maximum(np.abs(eigenvalues), 1e-2))
-    start = np.maximum(start, _SMALLEST)
-
-    @jax.jit
-    @jax.value_and_grad
-    def negative(logs: jax.Array) -> jax.Array:
-        point = jnp.exp(logs)
-        return -jnp.sum(objective_terms(scores(WeightParams(point[:1], point[1:])), objective))
-
     path: list[list[float]] = []
+    visited: list[np.ndarray] = []
 
     def loss(steps: np.ndarray) -> tuple[float, np.ndarray]:
-        logs = np.log(start) + axes @ steps
-        value, gradient = negative(jnp.asarray(logs, dtype))
-        path.append([*np.exp(logs), -float(value)])
-        report(1)
-        return float(value), axes.T @ np.asarray(gradient, np.float64)
+        at = stretch(best) + axes @ steps
+        scores, value, slope = evaluate.derivatives(unstretch(at))
+        path.append([*unstretch(at), value])
+        visited.append(scores)
+        return -value, -(axes.T @ np.where(at > 0, slope, 0.0))
 
-    # alpha and beta trade against each other along a ridge of J, where steps of a few thousandths of a nat
-    # go on for long without changing any prediction: a relative gain of 1e-4 is enough.
-    options = {"ftol": 1e-4, "gtol": 1e-2, "maxiter": 10}
+    # A relative gain of 1e-4 (a few thousandths of a nat) changes no prediction that anybody could see.
+    options = {"ftol": 1e-4, "gtol": 5e-2, "maxiter": 10}
     scipy.optimize.minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", options=options)
-    return np.array(path)
+    steps = np.array(path)
+    points, table = np.concatenate([points, steps[:, :2]]), np.concatenate([table, np.array(visited)])
+    return points, table, steps, surrogate
 
 
-def _nelder_mead(
-    scores: Scores, objective: Objective, start: np.ndarray, dtype: np.dtype, report: Callable
-) -> np.ndarray:
-    """(steps, 3) path of the released program's polish, in the square roots."""
+def _patches(
+    evaluate: _Evaluator, best: np.ndarray, *, every: int
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, Surrogate]]:
+    """Patch after patch, each around the best of the last, until one has its maximum inside."""
+    points, table = [], []
+    for _ in range(4):
+        points.append(patch(best))
+        table.append(evaluate.table(points[-1], every=every))
+        surrogate = Surrogate(points[-1], evaluate.terms(table[-1]))
+        best, inside = surrogate.maximise(np.ones(table[-1].shape[1], bool))
+        if inside:
+            break
+    return best, (np.concatenate(points), np.concatenate(table), surrogate)
+
+
+def _by_grid(evaluate: _Evaluator, start: np.ndarray) -> _Found:
+    """The released program's search, polished in the square roots."""
+    table = evaluate.table(start)
     path: list[list[float]] = []
+    visited: list[np.ndarray] = []
 
     def loss(roots: np.ndarray) -> float:
         point = roots**2
-        row = _evaluate(scores, point[None], dtype, report)
-        path.append([*point, float(np.asarray(objective_terms(row, objective)).sum())])
+        visited.append(evaluate.table(point[None])[0])
+        path.append([*point, float(evaluate.terms(visited[-1]).sum())])
         return -path[-1][2]
 
-    scipy.optimize.fmin(loss, np.sqrt(start), xtol=1e-3, ftol=1e-3, disp=False)
-    return np.array(path)
+    best = start[evaluate.terms(table).sum(axis=1).argmax()]
+    scipy.optimize.fmin(loss, np.sqrt(best), xtol=1e-3, ftol=1e-3, disp=False)
+    steps = np.array(path)
+    return np.concatenate([start, steps[:, :2]]), np.concatenate([table, np.array(visited)]), steps, None
 
 
-def _nested_points(
-    points: np.ndarray, terms: np.ndarray, folds: list[np.ndarray], surrogate: _Surrogate | None
+def _without(
+    fold: np.ndarray, points: np.ndarray, terms: np.ndarray, surrogate: Surrogate | None
 ) -> np.ndarray:
-    """(folds, 2) best evaluated point without each fold, refined on the last patch where it lies there."""
-    nested = np.zeros((len(folds), 2))
-    for index, fold in enumerate(folds):
-        keep = np.ones(terms.shape[1], bool)
-        keep[fold] = False
-        nested[index] = points[terms[:, keep].sum(axis=1).argmax()]
-        if surrogate is not None:
-            inside = (
-                np.abs(np.log(np.maximum(nested[index], 1e-300)) - surrogate.center)
-                <= surrogate.scale * 1.001
-            )
-            if inside.all():
-                nested[index] = surrogate.maximise(keep)[0]
-    return nested
-
-
-def _evaluate_per_fold(scores: Scores, nested: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """(landmarks,) scores with every fold at its own point."""
-    own = WeightParams(jnp.asarray(nested[:, :1], dtype), jnp.asarray(nested[:, 1:], dtype))
-    return np.asarray(scores(own), np.float64)[0]
+    """(2,) the optimum without one fold: the best evaluated point, or the surrogate's inside its patch."""
+    keep = np.ones(terms.shape[1], bool)
+    keep[fold] = False
+    if surrogate is not None:
+        return surrogate.maximise(keep)[0]
+    return points[terms[:, keep].sum(axis=1).argmax()]
