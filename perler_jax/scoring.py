@@ -116,11 +116,12 @@ def _with_derivatives(
     covariance: Literal["fitted", "pooled"],
     score: Score,
 ) -> tuple[Float[Array, " landmarks"], Float[Array, "landmarks 2"]]:
-    def scores(at: Array) -> tuple[Array, Array]:
-        found = held_out_scores(
-            fits, WeightParams(at[:1], at[1:]), cells, reference, covariance=covariance, score=score
-        )[0]
-        return found, found
+    def scores(at: Array) -> Array:
+        weights = WeightParams(at[:1], at[1:])
+        return held_out_scores(fits, weights, cells, reference, covariance=covariance, score=score)[0]
 
-    slopes, found = jax.jacfwd(scores, has_aux=True)(point)
-    return found, slopes
+    # One direction after the other: both at once make batched products, which are slow on the CPU.
+    found, slopes = jax.lax.map(
+        lambda direction: jax.jvp(scores, (point,), (direction,)), jnp.eye(2, dtype=point.dtype)
+    )
+    return found[0], slopes.T
