@@ -1,7 +1,8 @@
 """Spatial gene expression of a whole tissue from dissociated cells and a map of few genes.
 
-Start with :func:`fit_perler`; read ``perler.py`` (the method on one screen), then ``mixture.py`` (the equations)
-and ``em.py`` (how they are fitted). Importing this package configures nothing and touches no device.
+Start with :func:`fit_perler`; read ``perler.py`` (the method on one screen), then ``mixture.py`` (the
+equations) and ``em.py`` (how they are fitted). Importing this package configures nothing and touches no
+device.
 """
 
 from perler_jax.data import CellExpression, SpatialReference

@@ -7,6 +7,8 @@ log-likelihood.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -52,6 +54,8 @@ def secant_step(last: Step, this: Step) -> MappingParams:
         return jnp.where(jnp.isfinite(moved), moved, after)
 
     a, b, log_noise, log_weights = jax.tree.map(extrapolate, _free(this.after), _free(last.after))
+    if log_weights is not None:
+        log_weights = jax.nn.log_softmax(log_weights)
     return MappingParams(a, b, jnp.exp(log_noise), log_weights)
 
 
@@ -72,4 +76,4 @@ def _inner(left: tuple, right: tuple, metric: tuple) -> Array:
     products = jax.tree.map(
         lambda one, other, weight: jnp.sum(jnp.nan_to_num(one * other) * weight), left, right, metric
     )
-    return sum(jax.tree.leaves(products), start=jnp.zeros(()))
+    return functools.reduce(jnp.add, jax.tree.leaves(products))

@@ -48,7 +48,7 @@ def write_archive(path: Any, content: dict[str, Any], *, kind: str, version: int
     header = {"kind": kind, "format_version": version, "plain": plain, "sha256": checksums}
     text = np.frombuffer(json.dumps(header).encode(), np.uint8)
     with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, **{_HEADER: text}, **arrays)
+        np.savez_compressed(temporary, **{_HEADER: text}, **arrays)  # type: ignore[arg-type]
 
 
 def read_archive(path: Any, *, kind: str, version: int) -> tuple[dict[str, Any], Arrays]:
@@ -88,7 +88,7 @@ def read_archive(path: Any, *, kind: str, version: int) -> tuple[dict[str, Any],
     return header["plain"], arrays
 
 
-def rebuild(name: str, nodes: dict[str, type], plain: dict[str, Any], arrays: Arrays) -> Any:
+def rebuild(name: str, nodes: dict[str, type], plain: dict[str, Any], arrays: dict[str, Any]) -> Any:
     """The value that was written under a name; dataclasses by the types that ``nodes`` names, else None."""
     if name in arrays:
         return arrays[name]

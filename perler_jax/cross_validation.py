@@ -135,18 +135,9 @@ def fit_held_out(
         )
         padded = np.concatenate([fold, np.repeat(fold[:1], width - len(fold))])
         held = np.arange(width) < len(fold)
-        fits.append(
-            HeldOutFits(
-                jnp.asarray(padded),
-                jnp.asarray(held),
-                jnp.asarray(maps[0], dtype),
-                jnp.asarray(maps[1], dtype),
-                em.params,
-                em.n_steps,
-                em.converged,
-            )
-        )
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *fits)
+        loadings = [jnp.asarray(each, dtype) for each in maps]
+        fits.append((jnp.asarray(padded), jnp.asarray(held), *loadings, em.params, em.n_steps, em.converged))
+    return HeldOutFits(*jax.tree.map(lambda *leaves: jnp.stack(leaves), *fits))
 
 
 def _widen(loadings: np.ndarray, n_metagenes: int) -> np.ndarray:
@@ -155,9 +146,17 @@ def _widen(loadings: np.ndarray, n_metagenes: int) -> np.ndarray:
 
 
 def _fold_prediction(
-    fit: HeldOutFits, weights: WeightParams, cells: Array, reference: Array, covariance: Covariance, tiles
+    fit: HeldOutFits,
+    weights: WeightParams,
+    cells: Array,
+    reference: Array,
+    covariance: Covariance,
+    landmark_covariance: Array | None,
+    tiles: Tiles | None,
 ) -> Array:
     """(points, locations, width) prediction of one fold's genes."""
+    if landmark_covariance is not None:
+        covariance = fit.cell_loadings.T @ landmark_covariance @ fit.cell_loadings
     near, far = distance_space(
         fit.params, cells @ fit.cell_loadings, reference @ fit.reference_loadings, covariance
     )
@@ -203,6 +202,7 @@ def held_out_scores(
     reference: Float[Array, "locations landmarks"],
     *,
     covariance: Literal["fitted", "pooled"] = "fitted",
+    landmark_covariance: Float[Array, "landmarks landmarks"] | None = None,
     score: Score = "pearson",
     tiles: Tiles | None = None,
 ) -> Float[Array, "points landmarks"]:
@@ -214,6 +214,7 @@ def held_out_scores(
         cells: centred log2 landmark expression, as in the fits.
         reference: centred log2 landmark expression, as in the fits.
         covariance: of the distance.
+        landmark_covariance: used in its place, carried into each fold's metagenes.
         score: "pearson", or "auc" for binary references.
         tiles: tile sizes; None chooses them.
 
@@ -226,7 +227,7 @@ def held_out_scores(
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def one(item: tuple[HeldOutFits, WeightParams]) -> Array:
         fit, points = item
-        prediction = _fold_prediction(fit, points, cells, reference, covariance, tiles)
+        prediction = _fold_prediction(fit, points, cells, reference, covariance, landmark_covariance, tiles)
         return measure(jnp.swapaxes(prediction, 1, 2), reference[:, fit.genes].T)
 
     per_fold = jax.tree.map(
@@ -247,13 +248,14 @@ def held_out_predictions(
     reference: Float[Array, "locations landmarks"],
     *,
     covariance: Literal["fitted", "pooled"] = "fitted",
+    landmark_covariance: Float[Array, "landmarks landmarks"] | None = None,
     tiles: Tiles | None = None,
 ) -> Float[Array, "locations landmarks"]:
-    """Prediction of every held-out landmark (centred log2), at one weight point or one per fold (folds, 1)."""
+    """Predicted held-out landmarks (centred log2), at one weight point (1,) or one per fold (folds, 1)."""
     n_folds = fits.genes.shape[0]
 
     def one(item: tuple[HeldOutFits, WeightParams]) -> Array:
-        return _fold_prediction(item[0], item[1], cells, reference, covariance, tiles)[0]
+        return _fold_prediction(item[0], item[1], cells, reference, covariance, landmark_covariance, tiles)[0]
 
     per_fold = jax.tree.map(
         lambda leaf: leaf if leaf.ndim == 2 else jnp.broadcast_to(leaf, (n_folds, *leaf.shape)), weights

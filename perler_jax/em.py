@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Literal
@@ -15,6 +16,8 @@ from perler_jax._typing import pytree
 from perler_jax.acceleration import Step, secant_step
 from perler_jax.mixture import MappingParams, SufficientStatistics, expected_statistics
 from perler_jax.streaming import Tiles
+
+_ROUNDING = 8  # units in the last place below which a sum of squares is rounding
 
 StopRule = Literal["relative", "released"]
 
@@ -60,7 +63,7 @@ def initial_params(
     log_location_weights: Float[Array, " locations"] | None = None,
 ) -> MappingParams:
     """A r + b with the mean and variance of x; noise as large as x itself (Methods, after Eq. 20)."""
-    spread, mapped_spread = cells.std(axis=0), reference.std(axis=0)
+    spread, mapped_spread = _spread(cells), _spread(reference)
     informative = (spread > 0) & (mapped_spread > 0)
     a = jnp.where(informative, spread / jnp.where(informative, mapped_spread, 1.0), 0.0)
     return MappingParams(
@@ -70,6 +73,14 @@ def initial_params(
         # location: unit noise keeps it out of every distance.
         noise=jnp.where(spread > 0, spread, 1.0),
         log_location_weights=log_location_weights,
+    )
+
+
+def _spread(values: Float[Array, "rows metagenes"]) -> Float[Array, " metagenes"]:
+    """Standard deviation; exactly zero where what varies is rounding."""
+    spread = values.std(axis=0)
+    return jnp.where(
+        spread > _ROUNDING * jnp.finfo(values.dtype).eps * jnp.abs(values).max(axis=0), spread, 0.0
     )
 
 
@@ -88,13 +99,15 @@ def m_step(
     s = statistics
     determinant = s.mass * s.locations_squared - s.locations**2
     # Not informative: a metagene that is constant over the locations that hold cells, or over cells.
-    informative = (determinant > 0) & (s.cells_squared > 0)
+    rounding = _ROUNDING * jnp.finfo(s.cross.dtype).eps
+    varies = s.cells_squared - s.cells**2 / s.mass > rounding * s.cells_squared
+    informative = (determinant > rounding * s.mass * s.locations_squared) & varies
     safe = jnp.where(informative, determinant, 1.0)
     b = (s.locations_squared * s.cells - s.cross * s.locations) / safe
     a = (s.mass * s.cross - s.locations * s.cells) / safe
     squared = s.cells_squared - a * s.cross - b * s.cells
     # In exact arithmetic 0 <= squared <= cells_squared; the floor is what float32 can resolve of it.
-    floor = 8 * jnp.finfo(s.cross.dtype).eps * s.cells_squared
+    floor = rounding * s.cells_squared
     noise = jnp.sqrt(jnp.maximum(squared, floor) / s.mass)
     log_weights = params.log_location_weights
     if learn_location_weights:
@@ -198,8 +211,12 @@ def fit_em(
         accelerate: extrapolate guardedly (`run_em`): the same optimum in about two thirds of the passes.
         tiles: tile sizes; None chooses them.
     """
+    start = initial_params(cells, reference) if start is None else start
+    if learn_location_weights and start.log_location_weights is None:
+        uniform = jnp.full(len(reference), -jnp.log(len(reference)), start.noise.dtype)
+        start = dataclasses.replace(start, log_location_weights=uniform)
     return run_em(
-        initial_params(cells, reference) if start is None else start,
+        start,
         lambda params: expected_statistics(params, cells, reference, tiles=tiles),
         functools.partial(m_step, learn_location_weights=learn_location_weights),
         tolerance=tolerance,

@@ -51,7 +51,7 @@ def load_fit(path: Any, *, cells: Any = None) -> PerlerFit:
     plain, arrays = read_archive(path, kind=KIND, version=FORMAT_VERSION)
     settings = rebuild("settings", _HOST, plain, arrays)
     with device_precision(settings.dtype):
-        on_device = {
+        on_device: dict[str, Any] = {
             name: jnp.asarray(array) if name.startswith(tuple(_DEVICE)) else array
             for name, array in arrays.items()
         }
@@ -67,5 +67,6 @@ def load_fit(path: Any, *, cells: Any = None) -> PerlerFit:
         reference_metagenes=arrays["reference_metagenes"],
         scores=pd.DataFrame(scores, index=pd.Index(names, name="landmark")),
         seconds=plain["seconds"],
+        covariance=arrays.get("covariance"),
         **parts,
     )

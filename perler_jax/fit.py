@@ -28,7 +28,7 @@ from perler_jax.preprocessing import Preprocessing
 from perler_jax.reconstruction import gene_block_size, reconstruct_blocks, zscore
 from perler_jax.settings import PerlerSettings, device_precision
 from perler_jax.tuning import Tuning
-from perler_jax.weights import WeightParams, distance_space
+from perler_jax.weights import Covariance, WeightParams, distance_space
 
 __all__ = ["FORMAT_VERSION", "KIND", "PerlerFit", "package_version"]
 
@@ -64,6 +64,7 @@ class PerlerFit:
         held_out: the held-out fits; None if the weights were given.
         tuning: the search; None if the weights were given.
         seconds: wall time of each stage.
+        covariance: of landmarks, where the user gave one for the distance.
     """
 
     settings: PerlerSettings
@@ -81,6 +82,7 @@ class PerlerFit:
     held_out: HeldOutFits | None
     tuning: Tuning | None
     seconds: dict[str, float]
+    covariance: Float[np.ndarray, "landmarks landmarks"] | None = None
 
     def __repr__(self) -> str:
         scored = "" if self.tuning is None else f", nested score {self.scores['nested'].mean():.3f}"
@@ -121,9 +123,9 @@ class PerlerFit:
             progress: show a progress bar.
 
         Returns:
-            AnnData (locations, genes). X: log2 units of the preprocessed cells, or z-scores. ``obsm["spatial"]``:
-            coordinates. ``var``: ``is_landmark`` and the scores of landmarks. ``uns["perler"]``: parameters,
-            settings, preprocessing and versions.
+            AnnData (locations, genes). X: log2 units of the preprocessed cells, or z-scores.
+            ``obsm["spatial"]``: coordinates. ``var``: ``is_landmark`` and the scores of landmarks.
+            ``uns["perler"]``: parameters, settings, preprocessing and versions.
 
         Raises:
             PerlerInputError: unknown genes, or no expression to average.
@@ -169,7 +171,8 @@ class PerlerFit:
     def save(self, path: Any) -> None:
         """Write the fit to one .npz file, whole or not at all; `load_fit` reads it.
 
-        The expression of the cells is not in it: it is the user's large file, and is given again to reconstruct.
+        The expression of the cells is not in it: it is the user's large file, and is given again to
+        `reconstruct`.
         """
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del content["cells"]
@@ -177,13 +180,13 @@ class PerlerFit:
         write_archive(path, {**content, **scores}, kind=KIND, version=FORMAT_VERSION)
 
     def distance_space(self) -> tuple[jax.Array, jax.Array]:
-        """Cells and locations in coordinates whose Euclidean distance is the Mahalanobis distance of the fit."""
+        """Cells and locations in coordinates whose Euclidean distance is the Mahalanobis distance."""
         with device_precision(self.settings.dtype):
             return distance_space(
                 self.em.params,
                 jnp.asarray(self.cell_metagenes),
                 jnp.asarray(self.reference_metagenes),
-                self.settings.covariance,
+                self._covariance(),
             )
 
     def provenance(self) -> dict[str, Any]:
@@ -203,6 +206,12 @@ class PerlerFit:
             "em_converged": bool(self.em.converged),
             "seconds": dict(self.seconds),
         }
+
+    def _covariance(self) -> Covariance:
+        if self.covariance is None:
+            return self.settings.covariance
+        loadings = self.metagenes.cell_loadings
+        return jnp.asarray(loadings.T @ self.covariance @ loadings, self.settings.dtype)
 
     def _metagene_names(self) -> list[str]:
         return [f"metagene {i + 1}" for i in range(self.cell_metagenes.shape[1])]

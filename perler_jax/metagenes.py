@@ -83,7 +83,8 @@ def _plsc(cells: np.ndarray, reference: np.ndarray, n_metagenes: int) -> Metagen
     """Eqs. 4-7 through the two Gram roots.
 
     With cells = Q R_y and reference = P R_h (Q, P orthonormal), W = Q (R_y R_h') P'. If R_y R_h' = U S V',
-    the scores of Eq. 6 are  x = Q U S = Q R_y R_h' V = cells @ (R_h' V), and likewise r = reference @ (R_y' U).
+    the scores of Eq. 6 are  x = Q U S = Q R_y R_h' V = cells @ (R_h' V), and likewise
+    r = reference @ (R_y' U).
     """
     root_cells, root_reference = _gram_root(cells), _gram_root(reference)
     u, s, vt = np.linalg.svd(root_cells @ root_reference.T)
@@ -142,7 +143,8 @@ def _fit(
     elif reduction == "pca":
         fitted = _pca(reference, n_metagenes)
     elif reduction == "none":
-        fitted = MetageneMap(*(np.eye(len(kept))[:, kept] for _ in range(2)), reference.std(axis=0)[kept])
+        one_each = np.eye(len(kept))[:, kept]
+        fitted = MetageneMap(one_each, one_each.copy(), reference.std(axis=0)[kept])
     else:
         raise PerlerInputError(f"expected reduction 'plsc', 'pca' or 'none', found {reduction!r}")
     largest = np.abs(fitted.cell_loadings).argmax(axis=0)

@@ -40,12 +40,14 @@ class MappingParams:
         background: (metagenes,) b, metagene level in cells where the reference has zero.
         noise: (metagenes,) sigma > 0, standard deviation around the mapped reference.
         log_location_weights: (locations,) log pi, normalised or not; None is uniform.
+
+    The fits of several folds are stacked along a leading axis.
     """
 
-    sensitivity: Float[Array, " metagenes"]
-    background: Float[Array, " metagenes"]
-    noise: Float[Array, " metagenes"]
-    log_location_weights: Float[Array, " locations"] | None = None
+    sensitivity: Float[Array, "*folds metagenes"]
+    background: Float[Array, "*folds metagenes"]
+    noise: Float[Array, "*folds metagenes"]
+    log_location_weights: Float[Array, "*folds locations"] | None = None
 
     def __repr__(self) -> str:
         if not hasattr(self.noise, "shape"):
@@ -169,7 +171,8 @@ def expected_statistics(
         cell_values=weights[:, None],
         tiles=tiles,
     )
-    assert moments.of_locations is not None and moments.of_cells is not None
+    assert moments.of_locations is not None
+    assert moments.of_cells is not None
     location_mass = moments.of_locations[0]
     return SufficientStatistics(
         mass=weights.sum(),
@@ -236,7 +239,8 @@ def _log_density_backward(
         cell_values=jnp.concatenate([weighted, weighted * cells], axis=1),
         tiles=tiles,
     )
-    assert moments.of_locations is not None and moments.of_cells is not None
+    assert moments.of_locations is not None
+    assert moments.of_cells is not None
     expected, mass = moments.of_cells, moments.of_locations[0]
     statistics = SufficientStatistics(
         mass=cotangent.sum(),

@@ -18,9 +18,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from perler_jax.cross_validation import correlation, fit_held_out, make_folds, roc_auc
+from perler_jax.cross_validation import Score, correlation, fit_held_out, make_folds, roc_auc
 from perler_jax.em import fit_em, initial_params
-from perler_jax.errors import PerlerInputError
 from perler_jax.fit import PerlerFit
 from perler_jax.intake import as_cells, as_reference
 from perler_jax.landmarks import align_landmarks
@@ -28,8 +27,9 @@ from perler_jax.metagenes import clip_n_metagenes, fit_metagenes
 from perler_jax.preprocessing import centre, log_reference, preprocess_cells
 from perler_jax.scoring import HeldOutScorer
 from perler_jax.settings import PerlerSettings, device_precision
-from perler_jax.tuning import Tuning, tune_weights
-from perler_jax.weights import WeightParams, distance_space, weighted_means
+from perler_jax.tuning import Tuning, tune_weights, usual_points
+from perler_jax.validation import landmark_covariance, log_location_prior, weight_point
+from perler_jax.weights import Covariance, WeightParams, distance_space, weighted_means
 
 logger = logging.getLogger("perler_jax")
 
@@ -47,6 +47,7 @@ def fit_perler(
     location_weights: Any = None,
     totals: Any = None,
     weights: tuple[float, float] | None = None,
+    covariance: Any = None,
     progress: bool = True,
 ) -> PerlerFit:
     """Map a tissue's reference into the space of dissociated cells, tuned on held-out landmarks.
@@ -57,9 +58,12 @@ def fit_perler(
         reference: AnnData (locations, landmarks) with coordinates in ``obsm["spatial"]``, DataFrame or
             `SpatialReference`.
         settings: choices of the method.
-        location_weights: (locations,) how many cells come from each location, e.g. zone areas; None is uniform.
+        location_weights: (locations,) how many cells come from each location, e.g. zone areas; None is
+            uniform.
         totals: (cells,) molecules per cell where they are known better than from the table.
         weights: alpha and beta; given, nothing is held out and nothing tuned.
+        covariance: (landmarks, landmarks) of log2 expression, for the distance in place of the one that the
+            settings name: a DataFrame with landmark names, or an array in the order of the landmarks.
         progress: show progress bars.
 
     Returns:
@@ -87,12 +91,13 @@ def fit_perler(
             cells=len(y),
             held_out=max(map(len, folds)),
         )
-        log_pi = _log_location_weights(location_weights, len(h))
+        log_weights = log_location_prior(location_weights, len(h))
+        matrix = landmark_covariance(covariance, landmarks)
         metagenes = fit_metagenes(y, h, n_metagenes=n_metagenes, reduction=settings.reduction)
 
     with device_precision(settings.dtype):
         dtype = np.dtype(settings.dtype)
-        log_pi = None if log_pi is None else jnp.asarray(log_pi, dtype)
+        log_pi = None if log_weights is None else jnp.asarray(log_weights, dtype)
         em_options: dict[str, Any] = {
             "learn_location_weights": settings.learn_location_weights,
             "tolerance": settings.tolerance,
@@ -110,7 +115,8 @@ def fit_perler(
             )
 
         held_out, tuning = None, None
-        measure = "auc" if settings.objective == "roc" else "pearson"
+        measure: Score = "auc" if settings.objective == "roc" else "pearson"
+        matrix_device = None if matrix is None else jnp.asarray(matrix, dtype)
         y_device, h_device = jnp.asarray(y, dtype), jnp.asarray(h, dtype)
         if weights is None:
             with _stage("held_out", seconds):
@@ -127,17 +133,23 @@ def fit_perler(
                     ),
                     **em_options,
                 )
-            with _stage("tuning", seconds), _bar("tuning", progress) as report:
+            with (
+                _stage("tuning", seconds),
+                _bar("tuning", usual_points(settings.search_used), progress) as report,
+            ):
                 tuning = tune_weights(
-                    HeldOutScorer(held_out, y_device, h_device, settings.covariance, measure),
+                    HeldOutScorer(held_out, y_device, h_device, settings.covariance, matrix_device, measure),
                     folds,
                     objective=settings.objective,
                     search=settings.search_used,
                     report=report,
                 )
             weights = (tuning.alpha, tuning.beta)
-        chosen = WeightParams.single(*_checked(weights), dtype)
-        near, far = distance_space(em.params, x, r, settings.covariance)
+        chosen = WeightParams.single(*weight_point(weights), dtype)
+        spread: Covariance = settings.covariance
+        if matrix is not None:
+            spread = jnp.asarray(metagenes.cell_loadings.T @ matrix @ metagenes.cell_loadings, dtype)
+        near, far = distance_space(em.params, x, r, spread)
         refitted = weighted_means(chosen, near, far, em.params.log_location_weights, y_device)[0]
         compare = roc_auc if measure == "auc" else correlation
         table = _score_table(landmarks, folds, tuning, np.asarray(compare(refitted.T, h_device.T)))
@@ -157,33 +169,8 @@ def fit_perler(
         held_out=held_out,
         tuning=tuning,
         seconds=seconds,
+        covariance=matrix,
     )
-
-
-def _log_location_weights(weights: Any, n_locations: int) -> np.ndarray | None:
-    """Ln pi of given areas or counts."""
-    if weights is None:
-        return None
-    values = np.asarray(weights, np.float64)
-    if (
-        values.shape != (n_locations,)
-        or not np.isfinite(values).all()
-        or (values < 0).any()
-        or values.sum() == 0
-    ):
-        raise PerlerInputError(
-            f"expected {n_locations} location weights >= 0, one per location and not all zero; found shape "
-            f"{values.shape}: give e.g. the area of each zone in the order of the reference"
-        )
-    with np.errstate(divide="ignore"):  # a location without cells has ln 0 = -inf, which the kernel takes
-        return np.log(values / values.sum())
-
-
-def _checked(weights: tuple[float, float]) -> tuple[float, float]:
-    alpha, beta = weights
-    if not (np.isfinite([alpha, beta]).all() and alpha >= 0 and beta >= 0):
-        raise PerlerInputError(f"expected weights (alpha, beta) >= 0, found ({alpha}, {beta})")
-    return float(alpha), float(beta)
 
 
 def _score_table(
@@ -213,7 +200,7 @@ def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(name: str, progress: bool) -> Iterator[Any]:
-    """A counter of evaluated weight points; how many there will be is not known ahead."""
-    with tqdm(desc=name, unit="point", disable=not progress, leave=False) as bar:
+def _bar(name: str, total: int, progress: bool) -> Iterator[Any]:
+    """A counter of evaluated weight points."""
+    with tqdm(desc=name, unit="point", total=total, disable=not progress, leave=False) as bar:
         yield bar.update

@@ -76,7 +76,7 @@ def plot_pattern(
     else:
         flat = coordinates
     # Circles in the unit of the coordinates: they overlap alike at any size of the figure.
-    size = np.full(len(flat), 1.7 * spacing)
+    size = np.full(len(flat), 2.1 * spacing)
     dots = EllipseCollection(
         size, size, np.zeros(len(flat)), units="xy", offsets=flat, offset_transform=ax.transData, cmap=cmap
     )

@@ -18,7 +18,7 @@ _BLOCK_ENTRIES = 3_000_000
 
 
 def gene_block_size(n_cells: int, n_locations: int, n_genes: int) -> int:
-    """Genes per block: few enough for a bounded block of cells and locations, enough to share the distances."""
+    """Genes per block: few enough for bounded memory, enough to share the distances."""
     return int(np.clip(_BLOCK_ENTRIES // max(n_cells, n_locations), 16, n_genes))
 
 

@@ -32,6 +32,7 @@ class HeldOutScorer:
         cells: centred log2 landmark expression, as in the fits.
         reference: centred log2 landmark expression, as in the fits.
         covariance: of the distance.
+        landmark_covariance: used in its place.
         score: "pearson", or "auc" for binary references.
     """
 
@@ -39,6 +40,7 @@ class HeldOutScorer:
     cells: Float[Array, "cells landmarks"]
     reference: Float[Array, "locations landmarks"]
     covariance: Literal["fitted", "pooled"] = "fitted"
+    landmark_covariance: Float[Array, "landmarks landmarks"] | None = None
     score: Score = "pearson"
 
     def __repr__(self) -> str:
@@ -72,8 +74,9 @@ class HeldOutScorer:
                 jnp.asarray(point, self.cells.dtype),
                 self.cells,
                 self.reference,
-                self.covariance,
-                self.score,
+                covariance=self.covariance,
+                landmark_covariance=self.landmark_covariance,
+                score=self.score,
             )
             held = ~np.isnan(found)
             scores[held], slopes[held] = np.asarray(found)[held], np.asarray(slope)[held]
@@ -86,6 +89,7 @@ class HeldOutScorer:
             cells=self.cells,
             reference=self.reference,
             covariance=self.covariance,
+            landmark_covariance=self.landmark_covariance,
             score=self.score,
         )
 
@@ -113,12 +117,22 @@ def _with_derivatives(
     point: Float[Array, " 2"],
     cells: Float[Array, "cells landmarks"],
     reference: Float[Array, "locations landmarks"],
+    *,
     covariance: Literal["fitted", "pooled"],
+    landmark_covariance: Array | None,
     score: Score,
 ) -> tuple[Float[Array, " landmarks"], Float[Array, "landmarks 2"]]:
     def scores(at: Array) -> Array:
         weights = WeightParams(at[:1], at[1:])
-        return held_out_scores(fits, weights, cells, reference, covariance=covariance, score=score)[0]
+        return held_out_scores(
+            fits,
+            weights,
+            cells,
+            reference,
+            covariance=covariance,
+            landmark_covariance=landmark_covariance,
+            score=score,
+        )[0]
 
     # One direction after the other: both at once make batched products, which are slow on the CPU.
     found, slopes = jax.lax.map(

@@ -77,6 +77,8 @@ class PerlerSettings:
         for name in ("n_metagenes", "max_steps"):
             if getattr(self, name) < 1:
                 raise PerlerInputError(f"expected {name} >= 1; found {getattr(self, name)}")
+        if self.folds is not None and self.folds < 2:
+            raise PerlerInputError(f"expected folds >= 2 or None; found {self.folds}")
         if not self.tolerance > 0:
             raise PerlerInputError(f"expected tolerance > 0; found {self.tolerance}")
         if self.objective == "roc" and self.search == "gradient":
@@ -103,6 +105,6 @@ def device_precision(dtype: Precision) -> Iterator[None]:
         yield
         return
     # jax.enable_x64 is a context manager from JAX 0.8 on.
-    enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+    enable = getattr(jax, "enable_x64", None) or getattr(jax.experimental, "enable_x64")  # noqa: B009
     with enable(True):
         yield

@@ -58,7 +58,7 @@ class Surrogate:
         self.coefficients = np.linalg.lstsq(_basis((at - self.centre) / self.scale), terms, rcond=None)[0]
 
     def maximise(self, keep: Bool[np.ndarray, " genes"]) -> tuple[Float[np.ndarray, " 2"], bool]:
-        """Best (alpha, beta) of the kept genes' sum on the patch, and whether no larger one lies beyond it."""
+        """Best (alpha, beta) of the kept genes' sum on the patch, and whether the maximum lies inside."""
         total = self.coefficients[:, keep].sum(axis=1)
         result = scipy.optimize.minimize(
             lambda z: -(_basis(z[None]) @ total).item(), np.zeros(2), method="L-BFGS-B", bounds=[(-1, 1)] * 2

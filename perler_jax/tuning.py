@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ __all__ = [
     "Tuning",
     "objective_terms",
     "tune_weights",
+    "usual_points",
 ]
 
 # alpha, beta of the coarse grid: it must show every basin, not find an optimum. Zero stands for "absent".
@@ -45,13 +46,14 @@ _COARSE_FOLDS = 12  # a basin shows in as many folds; the optimum is found on al
 _AT_ONCE = 16  # points per pass over the distances: more gain nothing and cost memory
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Held-out scores as a function of (alpha, beta): `HeldOutScorer`, or a user's own."""
 
     def __call__(
         self, points: Float[np.ndarray, "*folds points 2"], *, every: int = 1
     ) -> Float[np.ndarray, "points landmarks"]:
-        """Scores at shared points (points, 2) or points per fold (folds, points, 2); NaN where not held out."""
+        """Scores at shared points (points, 2) or one set per fold; NaN where not held out."""
 
     def derivatives(
         self, point: Float[np.ndarray, " 2"]
@@ -163,6 +165,12 @@ def tune_weights(
         objectives=terms.sum(axis=1),
         path=path,
     )
+
+
+def usual_points(search: Search) -> int:
+    """How many points a search usually evaluates: what a progress bar expects."""
+    alphas, betas = COARSE_GRID if search == "gradient" else RELEASED_GRID
+    return len(alphas) * len(betas) + (2 * _AT_ONCE + 2 if search == "gradient" else 60)
 
 
 @dataclasses.dataclass(frozen=True)
