@@ -1,0 +1,1 @@
+"""The real fly embryo: see README.md."""
