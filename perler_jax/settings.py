@@ -105,6 +105,7 @@ def device_precision(dtype: Precision) -> Iterator[None]:
         yield
         return
     # jax.enable_x64 is a context manager from JAX 0.8 on.
-    enable = getattr(jax, "enable_x64", None) or getattr(jax.experimental, "enable_x64")  # noqa: B009
+    home = jax if hasattr(jax, "enable_x64") else jax.experimental
+    enable = getattr(home, "enable_x64")  # noqa: B009 (older stubs lack the name)
     with enable(True):
         yield

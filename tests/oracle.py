@@ -132,10 +132,20 @@ def em(x, r, pi, steps):
     return a, b, sigma, np.array(history)
 
 
-def held_out_prediction(cells, reference, held, n_metagenes, steps, alpha, beta):
-    """Delete genes from both sides, redo everything, predict them: step 4 of the method, uniform pi."""
-    x, r = metagenes(np.delete(cells, held, axis=1), np.delete(reference, held, axis=1), n_metagenes)
+def held_out_prediction(cells, reference, held, steps, alpha, beta, reduce, covariance="fitted"):
+    """Delete genes from both sides, redo everything, predict them: step 4 of the method, uniform pi.
+
+    ``reduce`` makes metagenes of the genes that are left, e.g. ``metagenes``; ``covariance`` is "fitted",
+    "pooled" (the released program's) or a matrix of landmarks, where every landmark is a metagene.
+    """
+    x, r = reduce(np.delete(cells, held, axis=1), np.delete(reference, held, axis=1))
     pi = np.full(len(r), 1 / len(r))
     a, b, sigma, _ = em(x, r, pi, steps)
-    w = weights(mahalanobis(x, a * r + b, np.diag(sigma**2)), pi, alpha, beta)
-    return weighted_mean(w, cells[:, held])
+    mu = a * r + b
+    if isinstance(covariance, np.ndarray):
+        matrix = np.delete(np.delete(covariance, held, axis=0), held, axis=1)
+    elif covariance == "pooled":
+        matrix = np.cov(np.concatenate([mu, x]), rowvar=False)
+    else:
+        matrix = np.diag(sigma**2)
+    return weighted_mean(weights(mahalanobis(x, mu, matrix), pi, alpha, beta), cells[:, held])
