@@ -1,0 +1,130 @@
+"""The package as a whole: what its import does, who imports whom, how long files are, the README's code."""
+
+import ast
+import graphlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import perler_jax
+
+PACKAGE = Path(perler_jax.__file__).parent
+README = PACKAGE.parent / "README.md"
+LONGEST = 320
+
+# A module imports only from modules above it. What is not listed is the rim (command line, demo, pictures),
+# which no listed module may import.
+LAYERS = [
+    ["errors", "_typing"],
+    ["labels", "storage", "checks", "data", "intake", "tables", "matrices", "io", "archive"],
+    ["landmarks", "preprocessing", "validation"],
+    ["virtual_embryo", "simulate", "datasets", "metrics", "stripes", "plotting"],
+    ["metagenes"],
+    ["streaming", "mixture", "acceleration", "em", "weights", "reconstruction"],
+    ["cross_validation", "surrogate", "tuning", "scoring"],
+    ["settings", "fit", "files", "perler"],
+]
+ORDER = [module for layer in LAYERS for module in layer]
+
+
+def imported(path):
+    """Modules of this package that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively: write the package's name"
+            parent, _, module = (node.module or "").partition(".")
+            if parent == "perler_jax":
+                found |= {module} if module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {
+                alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("perler_jax")
+            }
+    return found
+
+
+MODULES = {path.stem: imported(path) for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
+
+
+def test_the_order_lists_modules_that_exist():
+    assert len(set(ORDER)) == len(ORDER)
+    assert set(ORDER) <= set(MODULES)
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_a_module_imports_only_what_comes_before_it(module):
+    before = ORDER[: ORDER.index(module)]
+    wrong = MODULES.get(module, set()) - set(before)
+    assert not wrong, f"{module} imports {sorted(wrong)}, which come after it or belong to the rim"
+
+
+def test_imports_have_no_cycle():
+    assert set(graphlib.TopologicalSorter(MODULES).static_order()) == set(MODULES)
+
+
+def test_every_file_can_be_read_in_one_sitting():
+    lengths = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.glob("*.py")}
+    assert not {name: lines for name, lines in lengths.items() if lines > LONGEST}
+
+
+def test_importing_configures_nothing_and_touches_no_device():
+    script = """
+import sys, warnings
+import jax
+before = dict(jax.config.values)
+warnings.simplefilter("error", UserWarning)
+import perler_jax
+from jax._src import xla_bridge
+assert not xla_bridge.backends_are_initialized(), "a device was started"
+assert dict(jax.config.values) == before, "the configuration of JAX was changed"
+assert not jax.config.jax_enable_x64
+assert jax.live_arrays() == [], "arrays were made"
+assert "matplotlib.pyplot" not in sys.modules, "a plotting backend was chosen"
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+
+
+def test_the_front_door_exports_what_it_says():
+    assert sorted(perler_jax.__all__) == list(perler_jax.__all__)
+    for name in perler_jax.__all__:
+        assert getattr(perler_jax, name).__doc__, f"{name} has no docstring"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_all_names_exist(module):
+    loaded = __import__(f"perler_jax.{module}", fromlist=["*"])
+    assert loaded.__doc__
+    missing = [name for name in getattr(loaded, "__all__", []) if not hasattr(loaded, name)]
+    assert not missing
+
+
+def python_blocks(text):
+    """(line number, code) of every Python block of a Markdown text."""
+    return [
+        (text[: found.start(1)].count("\n") + 1, found.group(1))
+        for found in re.finditer(r"^```(?:python|py)\b[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    ]
+
+
+def test_python_blocks_are_found():
+    text = "a\n```python\nx = 1\n```\n```sh\nls\n```\n``` python\nno\n```\n```py\ny = x + 1\n```\n"
+    assert python_blocks(text) == [(3, "x = 1\n"), (12, "y = x + 1\n")]
+
+
+def test_every_python_block_of_the_readme_runs(tmp_path, monkeypatch):
+    """In order, in one namespace, in an empty folder: as a reader would type them."""
+    blocks = python_blocks(README.read_text())
+    assert blocks, "the README shows no Python"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    namespace = {"__name__": "__main__"}
+    for line, code in blocks:
+        padded = "\n" * (line - 1) + code  # so that a traceback names the README's line
+        exec(compile(padded, str(README), "exec"), namespace)
