@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ from perler_jax.io import atomic_path
 __all__ = ["read_archive", "rebuild", "write_archive"]
 
 _HEADER = "header"
+# All the ways in which NumPy, zipfile, zlib and json say that a file is not what it should be.
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError),
+    *(zipfile.BadZipFile, zlib.error, RuntimeError),
+)
 Arrays = dict[str, np.ndarray]
 
 
@@ -46,6 +52,7 @@ def write_archive(path: Any, content: dict[str, Any], *, kind: str, version: int
         _flatten(value, name, arrays, plain)
     checksums = {name: _digest(array) for name, array in arrays.items()}
     header = {"kind": kind, "format_version": version, "plain": plain, "sha256": checksums}
+    header["header_sha256"] = _digest_header(header)
     text = np.frombuffer(json.dumps(header).encode(), np.uint8)
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, **{_HEADER: text}, **arrays)  # type: ignore[arg-type]
@@ -64,16 +71,13 @@ def read_archive(path: Any, *, kind: str, version: int) -> tuple[dict[str, Any],
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         header = json.loads(arrays.pop(_HEADER).tobytes())
-        found, found_version, checksums = header["kind"], header["format_version"], header["sha256"]
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ) as problem:
+        found, found_version, told = (
+            header["kind"],
+            int(header["format_version"]),
+            header.pop("header_sha256"),
+        )
+        plain, checksums = header["plain"], header["sha256"]
+    except _DAMAGE as problem:
         raise PerlerFileError(
             f"expected a {kind}, but {path} is another file or a truncated one ({problem}): save it again"
         ) from problem
@@ -82,10 +86,12 @@ def read_archive(path: Any, *, kind: str, version: int) -> tuple[dict[str, Any],
             f"expected a {kind} of format {version} or older, found a {found} of format {found_version}: "
             "upgrade perler_jax, or save it again"
         )
+    if told != _digest_header(header):
+        raise PerlerFileError(f"{path} was changed after it was written (its header): save it again")
     wrong = sorted(set(checksums) ^ set(arrays)) or [n for n in arrays if _digest(arrays[n]) != checksums[n]]
     if wrong:
         raise PerlerFileError(f"{path} was changed after it was written (array {wrong[0]!r}): save it again")
-    return header["plain"], arrays
+    return plain, arrays
 
 
 def rebuild(name: str, nodes: dict[str, type], plain: dict[str, Any], arrays: dict[str, Any]) -> Any:
@@ -112,6 +118,12 @@ def _flatten(value: Any, name: str, arrays: Arrays, plain: dict[str, Any]) -> No
     else:
         array = np.asarray(value)
         arrays[name] = array.astype(str) if array.dtype == object else array
+
+
+def _digest_header(header: dict[str, Any]) -> str:
+    """SHA-256 of everything in the header but this."""
+    rest = {name: value for name, value in header.items() if name != "header_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(array: np.ndarray) -> str:

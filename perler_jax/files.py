@@ -58,10 +58,10 @@ def load_fit(path: Any, *, cells: Any = None) -> PerlerFit:
         parts = {name: rebuild(name, _DEVICE, plain, on_device) for name in _DEVICE if "/" not in name}
     parts |= {name: rebuild(name, _HOST, plain, arrays) for name in _HOST}
     scores = {name.removeprefix("scores/"): arrays[name] for name in arrays if name.startswith("scores/")}
-    names = arrays["landmarks"].astype(object)
+    names = arrays["landmarks"]
     return PerlerFit(
         cells=None if cells is None else as_cells(cells),
-        cell_names=arrays["cell_names"].astype(object),
+        cell_names=arrays["cell_names"],
         landmarks=names,
         cell_metagenes=arrays["cell_metagenes"],
         reference_metagenes=arrays["reference_metagenes"],

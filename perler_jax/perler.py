@@ -93,6 +93,7 @@ def fit_perler(
         )
         log_weights = log_location_prior(location_weights, len(h))
         matrix = landmark_covariance(covariance, landmarks)
+        point = None if weights is None else weight_point(weights)
         metagenes = fit_metagenes(y, h, n_metagenes=n_metagenes, reduction=settings.reduction)
 
     with device_precision(settings.dtype):
@@ -118,7 +119,7 @@ def fit_perler(
         measure: Score = "auc" if settings.objective == "roc" else "pearson"
         matrix_device = None if matrix is None else jnp.asarray(matrix, dtype)
         y_device, h_device = jnp.asarray(y, dtype), jnp.asarray(h, dtype)
-        if weights is None:
+        if point is None:
             with _stage("held_out", seconds):
                 held_out = fit_held_out(
                     y,
@@ -144,8 +145,8 @@ def fit_perler(
                     search=settings.search_used,
                     report=report,
                 )
-            weights = (tuning.alpha, tuning.beta)
-        chosen = WeightParams.single(*weight_point(weights), dtype)
+            point = (tuning.alpha, tuning.beta)
+        chosen = WeightParams.single(*point, dtype)
         spread: Covariance = settings.covariance
         if matrix is not None:
             spread = jnp.asarray(metagenes.cell_loadings.T @ matrix @ metagenes.cell_loadings, dtype)

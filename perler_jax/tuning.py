@@ -109,7 +109,7 @@ def objective_terms(scores: jax.Array | np.ndarray, objective: Objective = "mutu
     # A perfect score would be worth infinitely much, and hide every other gene.
     squared = jnp.minimum(jnp.where(jnp.isnan(scores), 0.0, scores) ** 2, 1 - 1e-6)
     terms = -0.5 * jnp.log1p(-squared)
-    return jnp.sign(scores) * terms if objective == "signed" else terms
+    return jnp.where(scores < 0, -terms, terms) if objective == "signed" else terms
 
 
 def tune_weights(
@@ -142,11 +142,11 @@ def tune_weights(
     alphas, betas = grid or (COARSE_GRID if search == "gradient" else RELEASED_GRID)
     start = np.stack([each.ravel() for each in np.meshgrid(alphas, betas, indexing="ij")], axis=1)
     evaluator = _Evaluator(scorer, objective, len(folds), report)
-    points, table, path, surrogate = find(evaluator, start)
+    points, table, path, surrogates = find(evaluator, start, folds)
 
     terms = evaluator.terms(table)
     best = terms.sum(axis=1).argmax()
-    nested = np.stack([_without(fold, points, terms, surrogate) for fold in folds])
+    nested = np.stack([_without(fold, points, terms, surrogates) for fold in folds])
     nested_scores = scorer(nested[:, None, :])[0]
     report(1)
     per_gene = np.full((table.shape[1], 2), np.nan)
@@ -205,15 +205,24 @@ class _Evaluator:
         return scores, float(self.terms(scores).sum()), slope
 
 
-_Found = tuple[np.ndarray, np.ndarray, np.ndarray, Surrogate | None]
+_Found = tuple[np.ndarray, np.ndarray, np.ndarray, list[Surrogate]]
 
 
-def _by_gradient(evaluate: _Evaluator, start: np.ndarray) -> _Found:
-    """Points and scores on all folds, path, and the surrogate of the last patch."""
+def _by_gradient(evaluate: _Evaluator, start: np.ndarray, folds: list) -> _Found:
+    """Points and scores on all folds, path, and the surrogates of the last patch in each basin."""
     few = max(1, evaluate.n_folds // _COARSE_FOLDS)
-    best = start[evaluate.terms(evaluate.table(start, every=few)).sum(axis=1).argmax()]
-    best, _ = _patches(evaluate, best, every=few)
+    coarse = evaluate.terms(evaluate.table(start, every=few))
+    best, _ = _patches(evaluate, start[coarse.sum(axis=1).argmax()], every=few)
     best, (points, table, surrogate) = _patches(evaluate, best, every=1)
+    # A fold without which another basin is the best is tuned there: it has no say in where it is scored.
+    surrogates = [surrogate]
+    for fold in folds:
+        other = start[(coarse.sum(axis=1) - coarse[:, fold].sum(axis=1)).argmax()]
+        if not any(each.covers(other) for each in surrogates):
+            other, _ = _patches(evaluate, other, every=few)
+            _, (more, rows, found) = _patches(evaluate, other, every=1)
+            surrogates.append(found)
+            points, table = np.concatenate([points, more]), np.concatenate([table, rows])
     # Axes in which the patch is round: along the ridge where alpha and beta trade against each other J hardly
     # changes. A direction in which the patch is not concave still gets a length.
     eigenvalues, vectors = np.linalg.eigh(surrogate.curvature(best))
@@ -233,7 +242,7 @@ def _by_gradient(evaluate: _Evaluator, start: np.ndarray) -> _Found:
     scipy.optimize.minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", options=options)
     steps = np.array(path)
     points, table = np.concatenate([points, steps[:, :2]]), np.concatenate([table, np.array(visited)])
-    return points, table, steps, surrogate
+    return points, table, steps, surrogates
 
 
 def _patches(
@@ -245,13 +254,13 @@ def _patches(
         points.append(patch(best))
         table.append(evaluate.table(points[-1], every=every))
         surrogate = Surrogate(points[-1], evaluate.terms(table[-1]))
-        best, inside = surrogate.maximise(np.ones(table[-1].shape[1], bool))
+        best, inside, _ = surrogate.maximise(np.ones(table[-1].shape[1], bool))
         if inside:
             break
     return best, (np.concatenate(points), np.concatenate(table), surrogate)
 
 
-def _by_grid(evaluate: _Evaluator, start: np.ndarray) -> _Found:
+def _by_grid(evaluate: _Evaluator, start: np.ndarray, folds: list) -> _Found:
     """The released program's search, polished in the square roots."""
     table = evaluate.table(start)
     path: list[list[float]] = []
@@ -266,15 +275,15 @@ def _by_grid(evaluate: _Evaluator, start: np.ndarray) -> _Found:
     best = start[evaluate.terms(table).sum(axis=1).argmax()]
     scipy.optimize.fmin(loss, np.sqrt(best), xtol=1e-3, ftol=1e-3, disp=False)
     steps = np.array(path)
-    return np.concatenate([start, steps[:, :2]]), np.concatenate([table, np.array(visited)]), steps, None
+    return np.concatenate([start, steps[:, :2]]), np.concatenate([table, np.array(visited)]), steps, []
 
 
 def _without(
-    fold: np.ndarray, points: np.ndarray, terms: np.ndarray, surrogate: Surrogate | None
+    fold: np.ndarray, points: np.ndarray, terms: np.ndarray, surrogates: list[Surrogate]
 ) -> np.ndarray:
-    """(2,) the optimum without one fold: the best evaluated point, or the surrogate's inside its patch."""
+    """(2,) the optimum without one fold: the best evaluated point, or the best of the surrogates."""
     keep = np.ones(terms.shape[1], bool)
     keep[fold] = False
-    if surrogate is not None:
-        return surrogate.maximise(keep)[0]
+    if surrogates:
+        return max((each.maximise(keep) for each in surrogates), key=lambda found: found[2])[0]
     return points[terms[:, keep].sum(axis=1).argmax()]
