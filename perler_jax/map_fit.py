@@ -220,17 +220,17 @@ def _lbfgs(
     value_and_slope = optax.value_and_grad_from_state(loss)
 
     @jax.jit
-    def step(z: Array, state: Any) -> tuple[Array, Any, Array, Array]:
-        value, slope = value_and_slope(z, state=state)
-        updates, state = solver.update(slope, state, z, value=value, grad=slope, value_fn=loss)
-        new_slope = optax.tree.get(state, "grad")
-        return optax.apply_updates(z, updates), state, optax.tree.get(state, "value"), abs(new_slope).max()
+    def step(z: Array, state: Any) -> tuple[Array, Any, Array, Array, Array]:
+        before, slope = value_and_slope(z, state=state)
+        updates, state = solver.update(slope, state, z, value=before, grad=slope, value_fn=loss)
+        after, new_slope = optax.tree.get(state, "value"), optax.tree.get(state, "grad")
+        return optax.apply_updates(z, updates), state, before, after, jnp.abs(new_slope).max()
 
-    state = solver.init(z)
-    values, stalled = [float(jax.jit(loss)(z))], 0
+    values: list[float] = []
+    state, stalled = solver.init(z), 0
     for _ in range(max_steps):
-        z, state, value, steepest = step(z, state)
-        values.append(float(value))
+        z, state, before, after, steepest = step(z, state)
+        values = [*(values or [float(before)]), float(after)]
         bar.update()
         bar.set_postfix_str(f"log posterior {-values[-1]:.1f}, slope {float(steepest):.2g}", refresh=False)
         gain = values[-2] - values[-1]
@@ -249,9 +249,10 @@ def _adam(
         updates, state = solver.update(slope, state, z)
         return optax.apply_updates(z, updates), state, value
 
-    state, values = solver.init(z), []
-    for index in range(max_steps):
-        z, state, value = step(z, state, jnp.asarray(index))
+    state, values, here = solver.init(z), [], z
+    for index in range(max_steps + 1):  # the last step only tells the value where the one before it led
+        here = z
+        z, state, value = step(here, state, jnp.asarray(index))
         values.append(value)
         bar.update()
-    return z, [float(value) for value in [*values, jax.jit(loss)(z, key)]]
+    return here, [float(value) for value in values]

@@ -58,7 +58,7 @@ class Surrogate:
         self.coefficients = np.linalg.lstsq(_basis((at - self.centre) / self.scale), terms, rcond=None)[0]
 
     def maximise(self, keep: Bool[np.ndarray, " genes"]) -> tuple[Float[np.ndarray, " 2"], bool, float]:
-        """Best (alpha, beta) of the kept genes' sum on the patch, whether it lies inside, and the sum there."""
+        """Best (alpha, beta) of the kept genes on the patch, whether it lies inside, and their sum there."""
         total = self.coefficients[:, keep].sum(axis=1)
         result = scipy.optimize.minimize(
             lambda z: -(_basis(z[None]) @ total).item(), np.zeros(2), method="L-BFGS-B", bounds=[(-1, 1)] * 2
@@ -69,7 +69,7 @@ class Surrogate:
 
     def covers(self, point: Float[np.ndarray, " 2"]) -> bool:
         """Whether a point lies so near the patch that it belongs to the same basin."""
-        return bool((np.abs(stretch(point) - self.centre) <= 1.5 * self.scale).all())
+        return bool((np.abs(stretch(point) - self.centre) <= 1.8 * self.scale).all())
 
     def curvature(self, point: Float[np.ndarray, " 2"]) -> Float[np.ndarray, "2 2"]:
         """Minus the second derivatives of the whole sum, in the coordinates of the search, at a point."""

@@ -212,17 +212,19 @@ def _by_gradient(evaluate: _Evaluator, start: np.ndarray, folds: list) -> _Found
     """Points and scores on all folds, path, and the surrogates of the last patch in each basin."""
     few = max(1, evaluate.n_folds // _COARSE_FOLDS)
     coarse = evaluate.terms(evaluate.table(start, every=few))
-    best, _ = _patches(evaluate, start[coarse.sum(axis=1).argmax()], every=few)
+    seen = {int(coarse.sum(axis=1).argmax())}
+    best, _ = _patches(evaluate, start[min(seen)], every=few)
     best, (points, table, surrogate) = _patches(evaluate, best, every=1)
     # A fold without which another basin is the best is tuned there: it has no say in where it is scored.
     surrogates = [surrogate]
     for fold in folds:
-        other = start[(coarse.sum(axis=1) - coarse[:, fold].sum(axis=1)).argmax()]
-        if not any(each.covers(other) for each in surrogates):
-            other, _ = _patches(evaluate, other, every=few)
+        at = int((coarse.sum(axis=1) - coarse[:, fold].sum(axis=1)).argmax())
+        if at not in seen and not any(each.covers(start[at]) for each in surrogates):
+            other, _ = _patches(evaluate, start[at], every=few)
             _, (more, rows, found) = _patches(evaluate, other, every=1)
             surrogates.append(found)
             points, table = np.concatenate([points, more]), np.concatenate([table, rows])
+        seen.add(at)
     # Axes in which the patch is round: along the ridge where alpha and beta trade against each other J hardly
     # changes. A direction in which the patch is not concave still gets a length.
     eigenvalues, vectors = np.linalg.eigh(surrogate.curvature(best))
