@@ -5,6 +5,9 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
+# Tests compile far more than they compute: half the time for the same results to rounding.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+
 # Before anything imports the package: its modules are instrumented as they are imported.
 install_import_hook("perler_jax", "beartype.beartype")
 

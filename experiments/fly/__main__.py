@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from typing import Any
@@ -15,7 +16,9 @@ from perler_jax.datasets import FlyEmbryo
 
 def main() -> None:
     """Run, print, write."""
-    options = arguments("fly", __doc__).parse_args()
+    parser = arguments("fly", __doc__)
+    parser.add_argument("--keep-released", action="store_true", help="keep the last run's released part")
+    options = parser.parse_args()
     config = load_config(__file__)
     folder = data_folder(options.data, "drosophila")
     progress = sys.stderr.isatty()
@@ -54,10 +57,13 @@ def main() -> None:
     draw_patterns(result, fit, config["striped"], options.out / "patterns.png")
     draw_profiles(result, fly.reference, axis, config, options.out / "profiles.png")
     fit.scores.to_csv(options.out / "scores.csv", float_format="%.5f")
-    if not options.fast:
-        report["released"] = _released(fly, config, progress)
+    path = options.out / "fly.json"
+    if options.keep_released:
+        report["released"] = json.loads(path.read_text(encoding="utf-8"))["released"]
+    elif not options.fast:
+        report["released"] = _released(fly, config, progress) | {"made_with": provenance(config["seed"])}
     report |= provenance(config["seed"], folder)
-    write_json(report, options.out / "fly.json")
+    write_json(report, path)
     _print(report)
 
 
