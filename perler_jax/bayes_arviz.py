@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ _Content = dict[str, tuple[tuple[str, ...], np.ndarray]]
 _DIMS = ("metagene", "cell", "location", "gene")
 
 
+@runtime_checkable
 class HasDraws(Protocol):
     """A fit with draws of the mapping: `NutsFit` or `VariationalFit`."""
 

@@ -20,13 +20,14 @@ import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 from numpyro import handlers
+from numpyro.infer.util import log_density
 
 from perler_jax.errors import PerlerInputError
 
 Model = Callable[..., Any]
 Sites = dict[str, Any]
 
-__all__ = ["SITE", "Coordinates", "in_coordinates", "make_coordinates", "values_at"]
+__all__ = ["SITE", "Coordinates", "in_coordinates", "log_density_at", "make_coordinates", "values_at"]
 
 SITE = "coordinates"  # name of the one latent site of a model rewritten by `in_coordinates`
 
@@ -114,6 +115,30 @@ def in_coordinates(model: Model, coordinates: Coordinates) -> Model:
         return handlers.condition(model, data=coordinates.constrain(z))(*args, **kwargs)
 
     return rewritten
+
+
+def log_density_at(
+    model: Model,
+    coordinates: Coordinates,
+    z: Array,
+    arguments: tuple,
+    *,
+    change_of_variables: bool,
+    key: Array | None = None,
+) -> Array:
+    """Log joint density of the model at one point, in its own sites or in the coordinates.
+
+    Args:
+        model: NumPyro model.
+        coordinates: of its latent sites.
+        z: (size,) the point.
+        arguments: of the model.
+        change_of_variables: give the density of the coordinates, whose mode is another one.
+        key: chooses the minibatch, where the model has one.
+    """
+    seeded = model if key is None else handlers.seed(model, key)
+    value = log_density(seeded, arguments, {}, coordinates.constrain(z))[0]
+    return value + coordinates.log_determinant(z) if change_of_variables else value
 
 
 def values_at(model: Model, coordinates: Coordinates, z: Array, arguments: tuple) -> tuple[Any, Sites]:

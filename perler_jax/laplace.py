@@ -19,7 +19,7 @@ from perler_jax.errors import PerlerInputError
 from perler_jax.map_fit import fit_map, fit_map_em
 from perler_jax.mixture import MappingParams, expected_statistics, score
 from perler_jax.posterior import MappingDraws, start_mapping
-from perler_jax.priors import ConjugatePriors, MappingPriors, log_prior
+from perler_jax.priors import ConjugatePriors, MappingPriors, check_distributions, log_prior
 from perler_jax.streaming import Tiles
 
 __all__ = ["LaplaceFit", "fit_laplace", "log_likelihood_hessian"]
@@ -119,8 +119,8 @@ def fit_laplace(
     Raises:
         PerlerInputError: on priors that are functions; where no mode was reached.
     """
-    of_site, begin = start_mapping(cells, reference, priors, start, by_em=False)
-    log_prior(begin, of_site)  # a prior without a density says so before the work begins
+    of_site, _ = start_mapping(cells, reference, priors, start, by_em=False)
+    check_distributions(of_site)
     if priors is None or isinstance(priors, ConjugatePriors):
         found = fit_map_em(cells, reference, priors, start, tolerance=1e-12, max_steps=max_steps, tiles=tiles)
     else:
@@ -132,8 +132,11 @@ def fit_laplace(
         return log_prior(_mapping(point, weights), of_site)
 
     point = _flat(mode)
-    slope = np.asarray(slope + jax.grad(prior_at)(point), np.float64)
-    covariance = _invert(-np.asarray(hessian + jax.hessian(prior_at)(point), np.float64))
+    prior_slope, prior_hessian = jax.jit(lambda at: (jax.grad(prior_at)(at), jax.hessian(prior_at)(at)))(
+        point
+    )
+    slope = np.asarray(slope + prior_slope, np.float64)
+    covariance = _invert(-np.asarray(hessian + prior_hessian, np.float64))
     errors = np.sqrt(np.diagonal(covariance))
     newton = covariance @ slope
     away = float(np.abs(newton / errors).max())

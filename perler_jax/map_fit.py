@@ -15,11 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float
-from numpyro import handlers
-from numpyro.infer.util import log_density as site_log_density
 from tqdm import tqdm
 
-from perler_jax.coordinates import make_coordinates, values_at
+from perler_jax.coordinates import log_density_at, make_coordinates, values_at
 from perler_jax.em import run_em
 from perler_jax.errors import PerlerInputError
 from perler_jax.mixture import MappingParams, SufficientStatistics, expected_statistics
@@ -90,7 +88,7 @@ def _run_map_em(
 def fit_map_em(
     cells: Float[Array, "cells metagenes"],
     reference: Float[Array, "locations metagenes"],
-    priors: ConjugatePriors | None = None,
+    priors: MappingPriors | ConjugatePriors | None = None,
     start: MappingParams | None = None,
     *,
     tolerance: float = 1e-8,
@@ -145,7 +143,7 @@ def fit_map(
     priors: MappingPriors | ConjugatePriors | None = None,
     start: MappingParams | None = None,
     *,
-    method: Method = "lbfgs",
+    method: str = "lbfgs",
     batch_size: int | None = None,
     learning_rate: float = 1.0,
     tolerance: float = 1e-2,
@@ -198,8 +196,8 @@ def fit_map(
 
     def loss(z: Array, key: Array) -> Array:
         """Negative log posterior in the parameters themselves: no change of variables."""
-        sites = coordinates.constrain(z)
-        return -site_log_density(handlers.seed(model, key), arguments, {}, sites)[0]
+        value = log_density_at(model, coordinates, z, arguments, change_of_variables=False, key=key)
+        return -value
 
     z = jnp.zeros(coordinates.size, coordinates.centre.dtype)
     with tqdm(desc=f"MAP ({method})", total=max_steps, unit="step", disable=not progress, leave=False) as bar:
@@ -209,7 +207,7 @@ def fit_map(
             rate = optax.cosine_decay_schedule(learning_rate, max_steps)
             z, values = _adam(loss, z, key, optax.adam(rate), max_steps, bar)
             converged = True
-    params, sites = values_at(model, coordinates, z, arguments)
+    params, sites = jax.jit(lambda z: values_at(model, coordinates, z, arguments))(z)
     return MapFit(params, -np.asarray(values, np.float64), len(values) - 1, converged, sites)
 
 

@@ -129,7 +129,8 @@ def landmark_log_likelihood(
     n_landmarks = cells.shape[1]
     whole = fit_metagenes(cells, reference, n_metagenes=n_landmarks, reduction=reduction)
     _, log_determinant = np.linalg.slogdet(whole.cell_loadings)
-    if np.linalg.matrix_rank(whole.cell_loadings / np.linalg.norm(whole.cell_loadings, axis=0)) < n_landmarks:
+    ranks = [np.linalg.matrix_rank(side) for side in (cells, reference)]
+    if reduction == "plsc" and min(ranks) < n_landmarks:
         raise PerlerInputError(
             f"expected landmarks that are linearly independent over {len(cells)} cells and {len(reference)} "
             f"locations, found {n_landmarks} that are not: give fewer landmarks"

@@ -19,7 +19,7 @@ from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from numpyro.distributions import Distribution
 from numpyro.infer import MCMC, NUTS
 
-from perler_jax.coordinates import SITE, Coordinates, in_coordinates, make_coordinates
+from perler_jax.coordinates import Coordinates, log_density_at, make_coordinates
 from perler_jax.errors import PerlerInputError
 from perler_jax.laplace import LaplaceFit, fit_laplace
 from perler_jax.mixture import MappingParams
@@ -75,7 +75,7 @@ def sample_nuts(
     n_warmup: int = 200,
     n_draws: int = 500,
     n_chains: int = 2,
-    preconditioner: Preconditioner = "laplace",
+    preconditioner: str = "laplace",
     target_acceptance: float = 0.8,
     max_tree_depth: int = 8,
     seed: int = 0,
@@ -108,9 +108,9 @@ def sample_nuts(
             f"expected preconditioner to be one of {', '.join(get_args(Preconditioner))}; "
             f"found {preconditioner!r}"
         )
-    for name, value in (("n_warmup", n_warmup), ("n_draws", n_draws), ("n_chains", n_chains)):
-        if value < 1:
-            raise PerlerInputError(f"expected {name} >= 1, found {value}")
+    for name, value, least in (("n_warmup", n_warmup, 1), ("n_draws", n_draws, 4), ("n_chains", n_chains, 1)):
+        if value < least:
+            raise PerlerInputError(f"expected {name} >= {least}, found {value}")
     laplace = None
     if preconditioner == "laplace":
         laplace = fit_laplace(cells, reference, _normalisable(priors), start, tiles=tiles, progress=progress)
@@ -129,8 +129,12 @@ def sample_nuts(
     )
     if laplace is not None:
         coordinates = _whiten(coordinates, laplace)
+
+    def potential(z: Array) -> Array:
+        return -log_density_at(model, coordinates, z, arguments, change_of_variables=True)
+
     kernel = NUTS(
-        in_coordinates(model, coordinates),
+        potential_fn=jax.jit(potential),
         dense_mass=preconditioner == "dense",
         adapt_mass_matrix=preconditioner != "laplace",
         step_size=0.5,
@@ -148,13 +152,8 @@ def sample_nuts(
     begin = 2.0 * jax.random.normal(of_chains, (n_chains, coordinates.size), coordinates.centre.dtype)
     fields = ("diverging", "num_steps", "accept_prob", "potential_energy")
     clock = time.perf_counter()
-    mcmc.run(
-        of_run,
-        *arguments,
-        extra_fields=fields,
-        init_params={SITE: begin if n_chains > 1 else begin[0]},
-    )
-    z = jax.block_until_ready(mcmc.get_samples(group_by_chain=True)[SITE])
+    mcmc.run(of_run, extra_fields=fields, init_params=begin if n_chains > 1 else begin[0])
+    z = jax.block_until_ready(mcmc.get_samples(group_by_chain=True))
     seconds = time.perf_counter() - clock
     draws, sites = draws_at(model, coordinates, z, arguments)
     mean, spread = summarise_draws(draws)

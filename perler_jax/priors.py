@@ -26,12 +26,15 @@ from perler_jax.errors import PerlerInputError
 from perler_jax.mixture import MappingParams, SufficientStatistics
 
 Numbers: TypeAlias = Any  # a number, or one per metagene (or location)
+Pair: TypeAlias = Any  # two of these, or None
+MaybePrior: TypeAlias = Any  # a SitePrior or None; what a user may give is checked by `site_priors`
 SitePrior: TypeAlias = dist.Distribution | Callable[[], Array]
 
 __all__ = [
     "ConjugatePriors",
     "MappingPriors",
     "SitePrior",
+    "check_distributions",
     "data_scaled_priors",
     "log_prior",
     "map_m_step",
@@ -54,10 +57,10 @@ class MappingPriors:
             None keeps pi fixed.
     """
 
-    sensitivity: SitePrior | None = None
-    background: SitePrior | None = None
-    noise: SitePrior | None = None
-    location_weights: SitePrior | None = None
+    sensitivity: MaybePrior = None
+    background: MaybePrior = None
+    noise: MaybePrior = None
+    location_weights: MaybePrior = None
 
 
 @pytree
@@ -76,10 +79,10 @@ class ConjugatePriors:
         PerlerInputError: where a prior is improper (a strength that is not positive and finite).
     """
 
-    sensitivity: tuple[Numbers, Numbers] | None = None
-    background: tuple[Numbers, Numbers] | None = None
-    noise_variance: tuple[Numbers, Numbers] | None = None
-    location_concentration: Numbers | None = None
+    sensitivity: Pair = None
+    background: Pair = None
+    noise_variance: Pair = None
+    location_concentration: Numbers = None
 
     def __post_init__(self) -> None:
         for name, what in (("sensitivity", "sd"), ("background", "sd"), ("noise_variance", "scale")):
@@ -201,6 +204,19 @@ def _over_vector(prior: Any, name: str, n: int) -> SitePrior:
     return prior if prior.event_shape else prior.to_event(1)
 
 
+def check_distributions(priors: MappingPriors) -> None:
+    """No prior is a function.
+
+    Raises:
+        PerlerInputError: if one is.
+    """
+    for name, prior in vars(priors).items():
+        if prior is not None and not isinstance(prior, dist.Distribution):
+            raise PerlerInputError(
+                f"expected the {name} prior as a distribution, found a function: fit it by MAP, SVI or NUTS"
+            )
+
+
 def log_prior(params: MappingParams, priors: MappingPriors) -> Array:
     """Log density of the priors, up to a constant for flat ones, in a, b, sigma (and pi).
 
@@ -211,15 +227,12 @@ def log_prior(params: MappingParams, priors: MappingPriors) -> Array:
     Raises:
         PerlerInputError: on priors that are functions: only the whole model knows their density.
     """
+    check_distributions(priors)
     total = jnp.zeros((), params.noise.dtype)
     for name in ("sensitivity", "background", "noise", "location_weights"):
         prior = getattr(priors, name)
         if prior is None or isinstance(prior, dist.ImproperUniform):
             continue
-        if not isinstance(prior, dist.Distribution):
-            raise PerlerInputError(
-                f"expected the {name} prior as a distribution, found a function: fit it by MAP, SVI or NUTS"
-            )
         if name == "location_weights":
             assert params.log_location_weights is not None
             total += prior.log_prob(jax.nn.softmax(params.log_location_weights))
@@ -242,8 +255,8 @@ def map_m_step(
         priors: conjugate priors.
     """
     s, variance = statistics, params.noise**2
-    a_mean, a_weight = (0.0, 0.0) if priors.sensitivity is None else _pseudo(*priors.sensitivity, variance)
-    b_mean, b_weight = (0.0, 0.0) if priors.background is None else _pseudo(*priors.background, variance)
+    a_mean, a_weight = _pseudo(priors.sensitivity, variance)
+    b_mean, b_weight = _pseudo(priors.background, variance)
     mass, phi = s.mass + b_weight, s.cells + b_weight * b_mean
     omega, psi = s.locations_squared + a_weight, s.cross + a_weight * a_mean
     determinant = mass * omega - s.locations**2
@@ -264,10 +277,15 @@ def map_m_step(
     noise = jnp.where(informative, jnp.sqrt(squared / count), params.noise)
     log_weights = params.log_location_weights
     if priors.location_concentration is not None:
-        mass_of = s.location_mass + jnp.broadcast_to(priors.location_concentration, s.location_mass.shape) - 1
+        # The surplus first: a location that holds 1e-19 cells keeps them beside a flat prior.
+        mass_of = s.location_mass + (jnp.asarray(priors.location_concentration) - 1)
         log_weights = jnp.log(mass_of / mass_of.sum())
     return MappingParams(a, b, noise, log_weights)
 
 
-def _pseudo(mean: Numbers, sd: Numbers, variance: Array) -> tuple[Array, Array]:
-    return jnp.asarray(mean, variance.dtype), variance / jnp.asarray(sd, variance.dtype) ** 2
+def _pseudo(pair: Pair, variance: Array) -> tuple[Array | float, Array | float]:
+    """Mean and worth in cells of a normal prior, at a given sigma^2."""
+    if pair is None:
+        return 0.0, 0.0
+    mean, sd = (jnp.asarray(each, variance.dtype) for each in pair)
+    return mean, variance / sd**2

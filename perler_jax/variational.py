@@ -13,8 +13,11 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import optax
 from jaxtyping import Array, Float
+from numpyro import handlers
 from numpyro.infer import SVI, Trace_ELBO, init_to_value
 from numpyro.infer.autoguide import (
     AutoGuide,
@@ -24,7 +27,7 @@ from numpyro.infer.autoguide import (
 )
 from numpyro.optim import optax_to_numpyro
 
-from perler_jax.coordinates import SITE, Coordinates, Model, in_coordinates, make_coordinates, values_at
+from perler_jax.coordinates import SITE, Coordinates, in_coordinates, make_coordinates, values_at
 from perler_jax.errors import PerlerInputError
 from perler_jax.mixture import MappingParams
 from perler_jax.model import mapping_model, sites_from_params
@@ -67,7 +70,7 @@ def fit_svi(
     priors: MappingPriors | ConjugatePriors | None = None,
     start: MappingParams | None = None,
     *,
-    guide: Guide = "multivariate_normal",
+    guide: str = "multivariate_normal",
     rank: int | None = None,
     batch_size: int | None = None,
     learning_rate: float = 0.05,
@@ -118,26 +121,35 @@ def fit_svi(
         arguments=arguments,
     )
     rewritten = in_coordinates(model, coordinates)
-    chosen = _make_guide(guide, rewritten, coordinates, rank)
+    chosen = _make_guide(guide, coordinates, rank)
     schedule = optax.cosine_decay_schedule(learning_rate, n_steps, alpha=0.01)
     svi = SVI(rewritten, chosen, optax_to_numpyro(optax.adam(schedule)), Trace_ELBO(n_particles))
-    run = svi.run(of_run, n_steps, *arguments, progress_bar=progress)
+    begin = jax.jit(lambda key: svi.init(key, *arguments))(of_run)
+    run = svi.run(of_run, n_steps, *arguments, progress_bar=progress, init_state=begin)
     z = chosen.sample_posterior(of_draws, run.params, sample_shape=(n_draws,))[SITE]
     draws, sites = draws_at(model, coordinates, z[None], arguments)
     mean, spread = summarise_draws(draws)
     return VariationalFit(mean, spread, draws, np.asarray(run.losses), sites)
 
 
-def _make_guide(guide: Guide, model: Model, coordinates: Coordinates, rank: int | None) -> AutoGuide:
-    centre = init_to_value(values={SITE: jnp.zeros(coordinates.size, coordinates.centre.dtype)})
+def _make_guide(guide: str, coordinates: Coordinates, rank: int | None) -> AutoGuide:
+    """NumPyro's guide of one flat site, set up on a model of that site alone: the real one is not run."""
+
+    def flat(*_: Any) -> None:
+        numpyro.sample(SITE, dist.Normal(jnp.zeros_like(coordinates.centre), 1.0).to_event(1))
+
+    options = {"init_loc_fn": init_to_value(values={SITE: jnp.zeros_like(coordinates.centre)})}
     if guide == "low_rank":
-        return AutoLowRankMultivariateNormal(model, init_loc_fn=centre, init_scale=1.0, rank=rank)
-    kind = AutoNormal if guide == "normal" else AutoMultivariateNormal
-    return kind(model, init_loc_fn=centre, init_scale=1.0)
+        made = AutoLowRankMultivariateNormal(flat, init_scale=1.0, rank=rank, **options)
+    else:
+        kind = AutoNormal if guide == "normal" else AutoMultivariateNormal
+        made = kind(flat, init_scale=1.0, **options)
+    handlers.seed(made, jax.random.key(0))()
+    return made
 
 
 def draws_at(
-    model: Model, coordinates: Coordinates, z: Float[Array, "chains draws size"], arguments: tuple
+    model: Any, coordinates: Coordinates, z: Float[Array, "chains draws size"], arguments: tuple
 ) -> tuple[MappingDraws, dict[str, Any]]:
     """Draws of the mapping, and of all latent sites (chains x draws, ...), from draws of coordinates."""
     chains, n_draws, size = z.shape
