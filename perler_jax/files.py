@@ -16,6 +16,7 @@ from perler_jax.intake import as_cells
 from perler_jax.metagenes import MetageneMap
 from perler_jax.mixture import MappingParams
 from perler_jax.preprocessing import Preprocessing
+from perler_jax.refinement import Refinement
 from perler_jax.settings import PerlerSettings, device_precision
 from perler_jax.tuning import Tuning
 from perler_jax.weights import WeightParams
@@ -28,6 +29,7 @@ _HOST: dict[str, type] = {
     "preprocessing": Preprocessing,
     "metagenes": MetageneMap,
     "tuning": Tuning,
+    "refinement": Refinement,
 }
 _DEVICE: dict[str, type] = {
     "em": EMResult,

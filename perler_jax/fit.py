@@ -24,8 +24,9 @@ from perler_jax.intake import as_cells
 from perler_jax.labels import positions
 from perler_jax.metagenes import MetageneMap
 from perler_jax.mixture import responsibilities
-from perler_jax.preprocessing import Preprocessing
+from perler_jax.preprocessing import Preprocessing, reference_landmarks
 from perler_jax.reconstruction import gene_block_size, reconstruct_blocks, zscore
+from perler_jax.refinement import Refinement, Refiner, standard_landmarks
 from perler_jax.settings import PerlerSettings, device_precision
 from perler_jax.tuning import Tuning
 from perler_jax.weights import Covariance, WeightParams, distance_space
@@ -41,6 +42,10 @@ def package_version() -> str:
         return version("perler_jax")
     except PackageNotFoundError:
         return "unknown (not installed)"
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return {name: each for name, each in dataclasses.asdict(value).items() if each is not None}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -65,6 +70,7 @@ class PerlerFit:
         tuning: the search; None if the weights were given.
         seconds: wall time of each stage.
         covariance: of landmarks, where the user gave one for the distance.
+        refinement: of the weighted means, where one was chosen.
     """
 
     settings: PerlerSettings
@@ -83,6 +89,7 @@ class PerlerFit:
     tuning: Tuning | None
     seconds: dict[str, float]
     covariance: Float[np.ndarray, "landmarks landmarks"] | None = None
+    refinement: Refinement | None = None
 
     def __repr__(self) -> str:
         scored = "" if self.tuning is None else f", nested score {self.scores['nested'].mean():.3f}"
@@ -145,6 +152,7 @@ class PerlerFit:
                 self.em.params.log_location_weights,
                 expression.gene_blocks(None if genes is None else list(names), block),
                 preprocess=self.preprocessing.apply,
+                refiner=self._refiner(expression),
                 block_size=block,
             ):
                 values[:, start : start + len(found)] = result
@@ -191,14 +199,14 @@ class PerlerFit:
 
     def provenance(self) -> dict[str, Any]:
         """Plain values that say how the result was made, fit for ``uns`` and JSON."""
-        settings = {k: v for k, v in dataclasses.asdict(self.settings).items() if v is not None}
         return {
             "perler_jax": package_version(),
             "jax": jax.__version__,
-            "settings": settings,
+            "settings": _plain(self.settings),
             "preprocessing": {k: v for k, v in self.preprocessing.describe().items() if v is not None},
             "alpha": float(self.weights.alpha[0]),
             "beta": float(self.weights.beta[0]),
+            "refinement": {} if self.refinement is None else _plain(self.refinement),
             "n_metagenes": self.cell_metagenes.shape[1],
             "n_landmarks": len(self.landmarks),
             "log_likelihood": self.em.log_likelihood,
@@ -212,6 +220,18 @@ class PerlerFit:
             return self.settings.covariance
         loadings = self.metagenes.cell_loadings
         return jnp.asarray(loadings.T @ self.covariance @ loadings, self.settings.dtype)
+
+    def _refiner(self, expression: CellExpression) -> Refiner | None:
+        if self.refinement is None:
+            return None
+        landmarks = np.asarray(self.preprocessing.apply(expression.dense(self.landmarks)), np.float64)
+        return Refiner(
+            self.refinement,
+            self.landmarks,
+            standard_landmarks(landmarks),
+            standard_landmarks(reference_landmarks(self.reference, self.landmarks)),
+            self.reference.coordinates,
+        )
 
     def _metagene_names(self) -> list[str]:
         return [f"metagene {i + 1}" for i in range(self.cell_metagenes.shape[1])]

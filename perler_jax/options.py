@@ -70,6 +70,13 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="learn how many cells come from each location instead of fixing it",
     )
+    method.add_argument(
+        "--refine",
+        action="store_true",
+        default=None,
+        help="carry over what landmarks explain of a gene and smooth over positions, both tuned on held-out "
+        "landmarks (default: the plain weighted mean of the paper)",
+    )
     tuning = parser.add_argument_group("tuning and scores")
     tuning.add_argument(
         "--folds",

@@ -24,7 +24,9 @@ from perler_jax.fit import PerlerFit
 from perler_jax.intake import as_cells, as_reference
 from perler_jax.landmarks import align_landmarks
 from perler_jax.metagenes import clip_n_metagenes, fit_metagenes
-from perler_jax.preprocessing import centre, log_reference, preprocess_cells
+from perler_jax.preprocessing import centre, preprocess_cells, reference_landmarks
+from perler_jax.refinement import Refinement, Refiner, candidate_refinements, standard_landmarks
+from perler_jax.refinement_tuning import RefinementTuning, refined_scores, tune_refinement
 from perler_jax.scoring import HeldOutScorer
 from perler_jax.settings import PerlerSettings, device_precision
 from perler_jax.tuning import Tuning, tune_weights, usual_points
@@ -79,9 +81,7 @@ def fit_perler(
         landmarks = align_landmarks(expression, atlas)
         preprocessing = preprocess_cells(expression, settings.normalisation, totals)
         y, _ = centre(np.asarray(preprocessing.apply(expression.dense(landmarks)), np.float64))
-        columns = pd.Index(atlas.genes).get_indexer(landmarks)
-        h = np.asarray(atlas.values[:, columns], np.float64)
-        h, _ = centre(h if atlas.scale == "log" else log_reference(h))
+        h = reference_landmarks(atlas, landmarks)
         n_folds = settings.folds or (None if len(landmarks) <= _MOST_SINGLE_FOLDS else 10)
         folds = make_folds(len(landmarks), n_folds, seed=settings.seed)
         n_metagenes = clip_n_metagenes(
@@ -115,7 +115,7 @@ def fit_perler(
                 "EM did not converge in %d steps: raise max_steps or tolerance", settings.max_steps
             )
 
-        held_out, tuning = None, None
+        held_out, tuning, refined = None, None, None
         measure: Score = "auc" if settings.objective == "roc" else "pearson"
         matrix_device = None if matrix is None else jnp.asarray(matrix, dtype)
         y_device, h_device = jnp.asarray(y, dtype), jnp.asarray(h, dtype)
@@ -146,14 +146,43 @@ def fit_perler(
                     report=report,
                 )
             point = (tuning.alpha, tuning.beta)
+            if settings.refine:
+                with _stage("refinement", seconds):
+                    refined = tune_refinement(
+                        *refined_scores(
+                            held_out,
+                            point,
+                            candidate_refinements(atlas.coordinates),
+                            y,
+                            h,
+                            atlas.coordinates,
+                            covariance=settings.covariance,
+                            landmark_covariance=matrix,
+                            progress=functools.partial(
+                                tqdm, desc="refinement", unit="fold", disable=not progress, leave=False
+                            ),
+                        ),
+                        folds,
+                        objective=settings.objective,
+                    )
+                point = refined.weights
         chosen = WeightParams.single(*point, dtype)
         spread: Covariance = settings.covariance
         if matrix is not None:
             spread = jnp.asarray(metagenes.cell_loadings.T @ matrix @ metagenes.cell_loadings, dtype)
         near, far = distance_space(em.params, x, r, spread)
-        refitted = weighted_means(chosen, near, far, em.params.log_location_weights, y_device)[0]
+        refiner = Refiner(
+            Refinement() if refined is None else refined.refinement,
+            landmarks,
+            standard_landmarks(y),
+            standard_landmarks(h),
+            atlas.coordinates,
+        )
+        rest, carried = refiner.split(landmarks, y)
+        means = weighted_means(chosen, near, far, em.params.log_location_weights, jnp.asarray(rest, dtype))[0]
+        refitted = jnp.asarray(refiner.smooth(np.asarray(means) + carried), dtype)
         compare = roc_auc if measure == "auc" else correlation
-        table = _score_table(landmarks, folds, tuning, np.asarray(compare(refitted.T, h_device.T)))
+        table = _score_table(landmarks, folds, tuning, refined, np.asarray(compare(refitted.T, h_device.T)))
     return PerlerFit(
         settings=settings,
         cells=expression,
@@ -171,25 +200,33 @@ def fit_perler(
         tuning=tuning,
         seconds=seconds,
         covariance=matrix,
+        refinement=None if refined is None else refined.refinement,
     )
 
 
 def _score_table(
-    landmarks: np.ndarray, folds: list[np.ndarray], tuning: Tuning | None, reconstruction: np.ndarray
+    landmarks: np.ndarray,
+    folds: list[np.ndarray],
+    tuning: Tuning | None,
+    refined: RefinementTuning | None,
+    reconstruction: np.ndarray,
 ) -> pd.DataFrame:
     """One row per landmark."""
     fold_of = np.zeros(len(landmarks), int)
     for index, fold in enumerate(folds):
         fold_of[fold] = index
     unknown = np.full(len(landmarks), np.nan)
+    found: Tuning | RefinementTuning | None = tuning if refined is None else refined
     columns = {
         "fold": fold_of,
-        "held_out": unknown if tuning is None else tuning.scores,
-        "nested": unknown if tuning is None else tuning.nested_scores,
+        "held_out": unknown if found is None else found.scores,
+        "nested": unknown if found is None else found.nested_scores,
         "reconstruction": reconstruction.astype(np.float64),
-        "alpha": unknown if tuning is None else tuning.nested_alpha,
-        "beta": unknown if tuning is None else tuning.nested_beta,
+        "alpha": unknown if found is None else found.nested_alpha,
+        "beta": unknown if found is None else found.nested_beta,
     }
+    if refined is not None and tuning is not None:
+        columns["unrefined"] = tuning.nested_scores
     return pd.DataFrame(columns, index=pd.Index(landmarks.astype(str), name="landmark"))
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float, Real, Shaped
 
 from perler_jax.checks import warn_of_empty_cells
-from perler_jax.data import CellExpression
+from perler_jax.data import CellExpression, SpatialReference
 from perler_jax.errors import PerlerInputError
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "log_normalise",
     "log_reference",
     "preprocess_cells",
+    "reference_landmarks",
     "size_factors",
 ]
 
@@ -156,6 +158,15 @@ def log_reference(
 ) -> Float[np.ndarray, "locations landmarks"]:
     """log2(1 + h) of linear reference expression; float32 stays float32, all else becomes float64."""
     return _log2_1p(values.astype(_float_type(values.dtype)))
+
+
+def reference_landmarks(
+    reference: SpatialReference, landmarks: Shaped[np.ndarray, " landmarks"]
+) -> Float[np.ndarray, "locations landmarks"]:
+    """Centred log2 expression of chosen landmarks at every location, float64."""
+    columns = pd.Index(reference.genes).get_indexer(landmarks)
+    values = np.asarray(reference.values[:, columns], np.float64)
+    return centre(values if reference.scale == "log" else log_reference(values))[0]
 
 
 def centre(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from perler_jax.refinement import Refiner
 from perler_jax.streaming import Tiles
 from perler_jax.weights import WeightParams, weighted_means
 
@@ -31,6 +32,7 @@ def reconstruct_blocks(
     *,
     preprocess: Callable[[np.ndarray], np.ndarray],
     block_size: int,
+    refiner: Refiner | None = None,
     tiles: Tiles | None = None,
 ) -> Iterator[tuple[np.ndarray, Float[np.ndarray, "locations block"]]]:
     """Reconstruct genes block by block.
@@ -42,6 +44,7 @@ def reconstruct_blocks(
         log_location_weights: ln pi; None is uniform.
         blocks: (names, raw expression (cells, block)) pairs, e.g. ``CellExpression.gene_blocks``.
         preprocess: raw block -> log2 block.
+        refiner: refines the weighted means; None leaves them as they are.
         block_size: the widest block; narrower ones are padded so that one compiled program serves all.
         tiles: tile sizes; None chooses them.
 
@@ -52,12 +55,19 @@ def reconstruct_blocks(
         block = preprocess(raw)
         # Averaging deviations from the mean keeps float32's digits for the pattern.
         means = block.mean(axis=0, dtype=np.float64)
+        deviation: np.ndarray = block - means
+        carried: np.ndarray | float = 0.0
+        if refiner is not None:
+            deviation, carried = refiner.split(names, deviation)
         padded = np.zeros((block.shape[0], block_size), cells.dtype)
-        padded[:, : block.shape[1]] = block - means
+        padded[:, : block.shape[1]] = deviation
         result = weighted_means(
             weights, cells, locations, log_location_weights, jnp.asarray(padded), tiles=tiles
         )
-        yield names, (np.asarray(result[0, :, : block.shape[1]]) + means).astype(cells.dtype)
+        values = np.asarray(result[0, :, : block.shape[1]]) + carried
+        if refiner is not None:
+            values = refiner.smooth(values)
+        yield names, (values + means).astype(cells.dtype)
 
 
 def zscore(values: Float[np.ndarray, "locations genes"]) -> Float[np.ndarray, "locations genes"]:

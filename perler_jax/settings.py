@@ -45,6 +45,7 @@ class PerlerSettings:
             ten folds.
         objective: "mutual_information" (Eq. 26), "signed", or "roc" for binary references.
         search: "gradient", or "grid" (the one for "roc"); None picks what suits the objective.
+        refine: also choose a regression on landmarks and a smoothing over positions (`Refinement`).
         stop_rule: of EM, "relative" or "released".
         tolerance: of EM: relative gain of the log-likelihood, or nats for "released".
         max_steps: of EM.
@@ -63,6 +64,7 @@ class PerlerSettings:
     folds: int | None = None
     objective: Objective = "mutual_information"
     search: Search | None = None
+    refine: bool = False
     stop_rule: StopRule = "relative"
     tolerance: float = 1e-6
     max_steps: int = 200
@@ -83,6 +85,11 @@ class PerlerSettings:
             raise PerlerInputError(f"expected tolerance > 0; found {self.tolerance}")
         if self.objective == "roc" and self.search == "gradient":
             raise PerlerInputError("expected search 'grid' with objective 'roc': ranks have no gradient")
+
+        if self.objective == "roc" and self.refine:
+            raise PerlerInputError(
+                "expected refine=False with objective 'roc': candidates are compared by correlation"
+            )
 
     @property
     def search_used(self) -> Search:

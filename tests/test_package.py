@@ -23,8 +23,9 @@ LAYERS = [
     ["landmarks", "preprocessing", "validation"],
     ["virtual_embryo", "simulate", "datasets", "metrics", "stripes", "plotting"],
     ["metagenes"],
-    ["streaming", "mixture", "acceleration", "em", "weights", "reconstruction"],
-    ["cross_validation", "surrogate", "tuning", "scoring"],
+    ["streaming", "mixture", "acceleration", "em", "weights"],
+    ["refinement", "reconstruction"],
+    ["cross_validation", "surrogate", "tuning", "scoring", "refinement_tuning"],
     ["settings", "fit", "files", "perler"],
 ]
 ORDER = [module for layer in LAYERS for module in layer]

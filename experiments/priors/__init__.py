@@ -1,0 +1,1 @@
+"""Spatial and regression refinements on the fly embryo: see README.md."""

@@ -1,0 +1,158 @@
+"""Two refinements of the weighted mean that use what it leaves out, both linear in the cells' expression.
+
+Regression: what landmarks explain of a gene among the cells is carried over by the reference itself, and only
+the rest is averaged (the regression, or difference, estimator of survey sampling):
+
+    y_k = h_k B + sum_n w_nk (y_n - l_n B) / sum_n w_nk,     B = (l'l / N + ridge)^-1 l'y / N,
+
+with l and h the landmarks of cells and of locations, each centred and scaled to variance one.
+
+Smoothing: a Gaussian mean over neighbouring locations, because tissue is continuous at the scale of a cell.
+
+Note: neither is in the paper. Both are off unless asked for, and their strengths are chosen by the same
+held-out objective as alpha and beta.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+import pandas as pd
+import scipy.linalg
+from jaxtyping import Float, Int, Shaped
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from perler_jax.errors import PerlerInputError
+
+__all__ = [
+    "Refinement",
+    "Refiner",
+    "candidate_refinements",
+    "regression_coefficients",
+    "smoother",
+    "standard_landmarks",
+]
+
+_RIDGES = (None, 0.5, 2.0, 8.0)
+_LENGTHS = (0.0, 0.75, 1.1, 1.5, 2.2)  # in spacings of neighbouring locations
+
+
+@dataclasses.dataclass(frozen=True)
+class Refinement:
+    """How predictions are refined.
+
+    Attributes:
+        ridge: penalty of the regression on landmarks, in units of a landmark's variance; None: no regression.
+        smoothing: standard deviation of the Gaussian over positions, in the unit of the coordinates; 0: none.
+
+    Raises:
+        PerlerInputError: on a ridge that is not positive, or a negative length.
+    """
+
+    ridge: float | None = None
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.ridge is not None and not (np.isfinite(self.ridge) and self.ridge > 0):
+            raise PerlerInputError(f"expected ridge > 0 or None (no regression), found {self.ridge}")
+        if not (np.isfinite(self.smoothing) and self.smoothing >= 0):
+            raise PerlerInputError(f"expected smoothing >= 0 (0 is none), found {self.smoothing}")
+
+
+def candidate_refinements(coordinates: Float[np.ndarray, "locations dimensions"] | None) -> list[Refinement]:
+    """What tuning chooses from; the first is no refinement. Without coordinates nothing is smoothed."""
+    lengths: tuple[float, ...] = (0.0,)
+    if coordinates is not None:
+        spacing = float(np.median(cKDTree(coordinates).query(coordinates, k=2)[0][:, 1]))
+        lengths = tuple(spacing * length for length in _LENGTHS)
+    return [Refinement(ridge, length) for ridge in _RIDGES for length in lengths]
+
+
+def standard_landmarks(values: Float[np.ndarray, "rows landmarks"]) -> Float[np.ndarray, "rows landmarks"]:
+    """Centred landmarks scaled to variance one; constant ones stay zero."""
+    deviation = values - values.mean(axis=0)
+    spread = deviation.std(axis=0)
+    return deviation / np.where(spread > 0, spread, 1.0)
+
+
+def regression_coefficients(
+    landmarks: Float[np.ndarray, "cells landmarks"],
+    values: Float[np.ndarray, "cells genes"],
+    ridge: float,
+    left_out: Int[np.ndarray, " genes"] | None = None,
+) -> Float[np.ndarray, "landmarks genes"]:
+    """Ridge regression of genes on landmarks among the cells.
+
+    Args:
+        landmarks: from `standard_landmarks`.
+        values: centred log2 expression of the genes to be predicted.
+        ridge: see `Refinement`.
+        left_out: for each gene the landmark that it is, which then takes no part in its own regression; -1
+            for a gene that is none. None: no gene is a landmark.
+    """
+    n_cells, n_landmarks = landmarks.shape
+    gram = landmarks.T @ landmarks / n_cells + ridge * np.eye(n_landmarks)
+    cross = landmarks.T @ values / n_cells
+    coefficients = scipy.linalg.solve(gram, cross, assume_a="pos")
+    own = np.full(values.shape[1], -1) if left_out is None else left_out
+    for gene in np.flatnonzero(own >= 0):
+        keep = np.arange(n_landmarks) != own[gene]
+        coefficients[:, gene] = 0.0
+        coefficients[keep, gene] = scipy.linalg.solve(
+            gram[np.ix_(keep, keep)], cross[keep, gene], assume_a="pos"
+        )
+    return coefficients
+
+
+def smoother(coordinates: Float[np.ndarray, "locations dimensions"], length: float) -> sparse.csr_array:
+    """(locations, locations) rows of a Gaussian over positions, cut at four lengths and summing to one."""
+    tree = cKDTree(coordinates)
+    distances = tree.sparse_distance_matrix(tree, 4 * length, output_type="coo_matrix")
+    off = distances.row != distances.col
+    weights = np.exp(-0.5 * (distances.data[off] / length) ** 2)
+    rows, columns = distances.row[off], distances.col[off]
+    matrix = sparse.csr_array((weights, (rows, columns)), shape=(len(coordinates),) * 2)
+    matrix = matrix + sparse.eye_array(len(coordinates), format="csr")
+    return sparse.csr_array(sparse.diags_array(1.0 / matrix.sum(axis=1)) @ matrix)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Refiner:
+    """A refinement with the data that it needs.
+
+    Attributes:
+        refinement: what to do.
+        names: (landmarks,) names.
+        cells: (cells, landmarks) from `standard_landmarks`.
+        reference: (locations, landmarks) likewise.
+        coordinates: of the locations; may be None where nothing is smoothed.
+    """
+
+    refinement: Refinement
+    names: Shaped[np.ndarray, " landmarks"]
+    cells: Float[np.ndarray, "cells landmarks"]
+    reference: Float[np.ndarray, "locations landmarks"]
+    coordinates: Float[np.ndarray, "locations dimensions"] | None
+
+    def split(
+        self, genes: Shaped[np.ndarray, " genes"], values: Float[np.ndarray, "cells genes"]
+    ) -> tuple[Float[np.ndarray, "cells genes"], Float[np.ndarray, "locations genes"] | float]:
+        """What is left of centred expression to be averaged, and what the reference carries over."""
+        if self.refinement.ridge is None:
+            return values, 0.0
+        own = pd.Index(self.names).get_indexer(genes)
+        coefficients = regression_coefficients(self.cells, values, self.refinement.ridge, own)
+        return values - self.cells @ coefficients, self.reference @ coefficients
+
+    def smooth(self, values: Float[np.ndarray, "locations genes"]) -> Float[np.ndarray, "locations genes"]:
+        """The same, smoothed over positions."""
+        return values if self._matrix is None else self._matrix @ values
+
+    @functools.cached_property
+    def _matrix(self) -> sparse.csr_array | None:
+        if self.refinement.smoothing == 0 or self.coordinates is None:
+            return None
+        return smoother(self.coordinates, self.refinement.smoothing)
