@@ -49,7 +49,7 @@ def draw_patterns(result: AnnData, fit: PerlerFit, genes: list[str], path: Path)
         genes,
         np.asarray(reference.coordinates, np.float64),
         title="Fly embryo: striped genes reconstructed from dissociated cells",
-        beside="in situ",
+        beside="reference",
         correlations=fit.scores["reconstruction"],
         landmarks=fit.landmarks,
     )
