@@ -164,6 +164,17 @@ def _fold_prediction(
     return weighted_means(weights, near, far, fit.params.log_location_weights, values, tiles=tiles)
 
 
+def _over_folds(
+    one: Callable[[tuple[HeldOutFits, WeightParams]], Array], fits: HeldOutFits, weights: WeightParams
+) -> Array:
+    """One fold after the other, each with its own weights if there are such."""
+    n_folds = fits.genes.shape[0]
+    per_fold = jax.tree.map(
+        lambda leaf: leaf if leaf.ndim == 2 else jnp.broadcast_to(leaf, (n_folds, *leaf.shape)), weights
+    )
+    return jax.lax.map(one, (fits, per_fold))
+
+
 def correlation(
     prediction: Float[Array, "*any locations"], reference: Float[Array, "*other locations"]
 ) -> Array:
@@ -222,7 +233,6 @@ def held_out_scores(
         (points, landmarks); NaN for landmarks that no fold held out. Differentiable in the weights.
     """
     measure = correlation if score == "pearson" else roc_auc
-    n_folds = fits.genes.shape[0]
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def one(item: tuple[HeldOutFits, WeightParams]) -> Array:
@@ -230,10 +240,7 @@ def held_out_scores(
         prediction = _fold_prediction(fit, points, cells, reference, covariance, landmark_covariance, tiles)
         return measure(jnp.swapaxes(prediction, 1, 2), reference[:, fit.genes].T)
 
-    per_fold = jax.tree.map(
-        lambda leaf: leaf if leaf.ndim == 2 else jnp.broadcast_to(leaf, (n_folds, *leaf.shape)), weights
-    )
-    scores = jax.lax.map(one, (fits, per_fold))  # (folds, points, width)
+    scores = _over_folds(one, fits, weights)  # (folds, points, width)
     columns = jnp.where(fits.held, fits.genes, cells.shape[1]).reshape(-1)
     scores = jnp.moveaxis(scores, 1, 0).reshape(scores.shape[1], -1)
     empty = jnp.full((scores.shape[0], cells.shape[1]), jnp.nan, scores.dtype)
@@ -252,15 +259,11 @@ def held_out_predictions(
     tiles: Tiles | None = None,
 ) -> Float[Array, "locations landmarks"]:
     """Predicted held-out landmarks (centred log2), at one weight point (1,) or one per fold (folds, 1)."""
-    n_folds = fits.genes.shape[0]
 
     def one(item: tuple[HeldOutFits, WeightParams]) -> Array:
         return _fold_prediction(item[0], item[1], cells, reference, covariance, landmark_covariance, tiles)[0]
 
-    per_fold = jax.tree.map(
-        lambda leaf: leaf if leaf.ndim == 2 else jnp.broadcast_to(leaf, (n_folds, *leaf.shape)), weights
-    )
-    predictions = jax.lax.map(one, (fits, per_fold))  # (folds, locations, width)
+    predictions = _over_folds(one, fits, weights)  # (folds, locations, width)
     columns = jnp.where(fits.held, fits.genes, cells.shape[1]).reshape(-1)
     flat = jnp.moveaxis(predictions, 1, 0).reshape(reference.shape[0], -1)
     return jnp.full(reference.shape, jnp.nan, flat.dtype).at[:, columns].set(flat, mode="drop")
