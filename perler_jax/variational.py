@@ -73,7 +73,7 @@ def fit_svi(
     guide: str = "multivariate_normal",
     rank: int | None = None,
     batch_size: int | None = None,
-    learning_rate: float = 0.05,
+    learning_rate: float = 0.005,
     n_steps: int = 2000,
     n_draws: int = 1000,
     n_particles: int = 1,
@@ -91,7 +91,8 @@ def fit_svi(
         guide: "normal" (independent parameters), "multivariate_normal" (full rank) or "low_rank".
         rank: of "low_rank"; None is the square root of the number of parameters.
         batch_size: cells per step; None is all.
-        learning_rate: of Adam, in standard errors; it falls to a hundredth as a cosine.
+        learning_rate: of Adam, in standard errors; it falls to a hundredth as a cosine. A large one leaves
+            noise in the guide, and with full rank standard errors that are too small.
         n_steps: steps.
         n_draws: draws from the fitted guide.
         n_particles: draws per step, for a less noisy gradient.

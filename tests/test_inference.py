@@ -162,7 +162,7 @@ def test_nuts_mixes_and_referees_laplace(nuts, laplace):
 @pytest.fixture(scope="module")
 def full_rank(sides, priors):
     with jax.enable_x64(True):
-        return fit_svi(*sides, priors, n_steps=1000, n_draws=2000, progress=False)
+        return fit_svi(*sides, priors, n_steps=1000, learning_rate=0.02, n_draws=2000, progress=False)
 
 
 def test_full_rank_svi_is_near_laplace(full_rank, laplace):

@@ -1,0 +1,1 @@
+"""Every way to fit the mapping, against each other, on the fly embryo."""
