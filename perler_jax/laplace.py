@@ -16,7 +16,8 @@ from jaxtyping import Array, Float
 
 from perler_jax._typing import pytree
 from perler_jax.errors import PerlerInputError
-from perler_jax.map_fit import fit_map, fit_map_em
+from perler_jax.map_em import fit_map_em
+from perler_jax.map_fit import fit_map
 from perler_jax.mixture import MappingParams, expected_statistics, score
 from perler_jax.posterior import MappingDraws, start_mapping
 from perler_jax.priors import ConjugatePriors, MappingPriors, check_distributions, log_prior

@@ -1,12 +1,11 @@
-"""The mode of the posterior: by EM where the priors are conjugate, by Optax where they are anything.
+"""The mode of the posterior under any priors, by Optax on the NumPyro model.
 
-The mode is that of the density in a, b, sigma (and pi) themselves: with flat priors it is the maximum of the
-likelihood, and both ways lead to the same point.
+The mode is that of the density in a, b, sigma (and pi) themselves, as `map_em` finds it where the priors are
+conjugate: both ways lead to the same point.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any, Literal, get_args
 
@@ -18,123 +17,19 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from perler_jax.coordinates import log_density_at, make_coordinates, values_at
-from perler_jax.em import run_em
 from perler_jax.errors import PerlerInputError
-from perler_jax.mixture import MappingParams, SufficientStatistics, expected_statistics
+from perler_jax.map_em import MapFit, check_mode
+from perler_jax.mixture import MappingParams
 from perler_jax.model import mapping_model, sites_from_params
 from perler_jax.posterior import natural_widths, start_mapping
-from perler_jax.priors import ConjugatePriors, MappingPriors, log_prior, map_m_step, site_priors
+from perler_jax.priors import ConjugatePriors, MappingPriors
 from perler_jax.streaming import Tiles
 
 Method = Literal["lbfgs", "adam"]
 
-__all__ = ["MapFit", "Method", "fit_map", "fit_map_em"]
+__all__ = ["Method", "fit_map"]
 
 _STALLED = 3  # successive steps without a gain above rounding: the precision is used up
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class MapFit:
-    """A mode of the posterior.
-
-    Attributes:
-        params: the mapping there.
-        log_posteriors: (n_steps + 1,) log posterior up to a constant before each step and at the end; of the
-            minibatches, scaled up, where there were any.
-        n_steps: steps made.
-        converged: whether the stop rule, not the number of steps, ended the run.
-        sites: values of all latent sites of the model, those of the user's own priors too.
-    """
-
-    params: MappingParams
-    log_posteriors: Float[np.ndarray, " history"]
-    n_steps: int
-    converged: bool
-    sites: dict[str, Any]
-
-    @property
-    def log_posterior(self) -> float:
-        """At the mode, in nats."""
-        return float(self.log_posteriors[-1])
-
-    def __repr__(self) -> str:
-        state = "converged" if self.converged else "NOT converged"
-        return f"MapFit({state} in {self.n_steps} steps, log posterior {self.log_posterior:.2f})"
-
-
-@functools.partial(jax.jit, static_argnames=("max_steps", "tiles"))
-def _run_map_em(
-    cells: Array,
-    reference: Array,
-    priors: ConjugatePriors,
-    start: MappingParams,
-    tolerance: float | Array,
-    *,
-    max_steps: int,
-    tiles: Tiles | None,
-) -> Any:
-    of_site = site_priors(priors, cells.shape[1], len(reference), cells.dtype)
-
-    def e_step(params: MappingParams) -> SufficientStatistics:
-        """The loop guards what stands in ``log_likelihood``: here the log posterior."""
-        statistics = expected_statistics(params, cells, reference, tiles=tiles)
-        log_posterior = statistics.log_likelihood + log_prior(params, of_site)
-        return dataclasses.replace(statistics, log_likelihood=log_posterior)
-
-    m_step = functools.partial(map_m_step, priors=priors)
-    return run_em(start, e_step, m_step, tolerance=tolerance, max_steps=max_steps)
-
-
-def fit_map_em(
-    cells: Float[Array, "cells metagenes"],
-    reference: Float[Array, "locations metagenes"],
-    priors: MappingPriors | ConjugatePriors | None = None,
-    start: MappingParams | None = None,
-    *,
-    tolerance: float = 1e-8,
-    max_steps: int = 500,
-    tiles: Tiles | None = None,
-) -> MapFit:
-    """The mode under conjugate priors, by EM with pseudo-statistics.
-
-    Args:
-        cells: x, metagenes of the cells.
-        reference: r, metagenes of the locations.
-        priors: conjugate priors; None is flat, and then this is EM.
-        start: initial parameters, which also carry a fixed pi; None starts as EM does, with uniform pi.
-        tolerance: gain of the log posterior relative to its size that ends the run.
-        max_steps: most M steps.
-        tiles: tile sizes; None chooses them.
-
-    Raises:
-        PerlerInputError: on priors that are not conjugate, or have no mode.
-    """
-    priors = ConjugatePriors() if priors is None else priors
-    if not isinstance(priors, ConjugatePriors):
-        raise PerlerInputError(
-            f"expected ConjugatePriors for EM, found {type(priors).__name__}: use fit_map for other priors"
-        )
-    _check_mode(priors)
-    _, start = start_mapping(cells, reference, priors, start, by_em=False)
-    found = _run_map_em(cells, reference, priors, start, tolerance, max_steps=max_steps, tiles=tiles)
-    learned = priors.location_concentration is not None
-    return MapFit(
-        found.params,
-        found.history,
-        int(found.n_steps),
-        bool(found.converged),
-        sites_from_params(found.params, location_weights=learned),
-    )
-
-
-def _check_mode(priors: MappingPriors | ConjugatePriors | None) -> None:
-    if isinstance(priors, ConjugatePriors) and priors.location_concentration is not None:
-        least = float(np.min(np.asarray(priors.location_concentration)))
-        if least < 1:
-            raise PerlerInputError(
-                f"expected a concentration >= 1 of the location weights, found {least:g}: below 1 the "
-                "density has no mode inside; give 1 (flat) or more, or sample by NUTS"
-            )
 
 
 def fit_map(
@@ -180,7 +75,7 @@ def fit_map(
         raise PerlerInputError("expected all cells with lbfgs, found a batch_size: use method='adam' for it")
     if batch_size is not None and not 1 <= batch_size <= len(cells):
         raise PerlerInputError(f"expected a batch_size of 1 to {len(cells)} cells, found {batch_size}")
-    _check_mode(priors)
+    check_mode(priors)
     of_site, start = start_mapping(cells, reference, priors, start, by_em=False)
     model = functools.partial(mapping_model, subsample_size=batch_size, tiles=tiles)
     arguments = (cells, reference, of_site, start.log_location_weights)

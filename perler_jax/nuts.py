@@ -12,22 +12,20 @@ import time
 from typing import Any, Literal, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
-from numpyro.distributions import Distribution
 from numpyro.infer import MCMC, NUTS
 
-from perler_jax.coordinates import Coordinates, log_density_at, make_coordinates
+from perler_jax.coordinates import log_density_at, make_coordinates
 from perler_jax.errors import PerlerInputError
-from perler_jax.laplace import LaplaceFit, fit_laplace
 from perler_jax.mixture import MappingParams
 from perler_jax.model import mapping_model, sites_from_params
 from perler_jax.posterior import MappingDraws, natural_widths, start_mapping, summarise_draws
 from perler_jax.priors import ConjugatePriors, MappingPriors
 from perler_jax.streaming import Tiles
 from perler_jax.variational import draws_at
+from perler_jax.whitening import approximate, whiten
 
 Preconditioner = Literal["laplace", "dense", "diagonal"]
 
@@ -113,7 +111,7 @@ def sample_nuts(
             raise PerlerInputError(f"expected {name} >= {least}, found {value}")
     laplace = None
     if preconditioner == "laplace":
-        laplace = fit_laplace(cells, reference, _normalisable(priors), start, tiles=tiles, progress=progress)
+        laplace = approximate(cells, reference, priors, start, tiles=tiles, progress=progress)
         start = laplace.params
     of_site, start = start_mapping(cells, reference, priors, start, by_em=True)
     of_start, of_chains, of_run = jax.random.split(jax.random.key(seed), 3)
@@ -128,7 +126,7 @@ def sample_nuts(
         arguments=arguments,
     )
     if laplace is not None:
-        coordinates = _whiten(coordinates, laplace)
+        coordinates = whiten(coordinates, laplace)
 
     def potential(z: Array) -> Array:
         return -log_density_at(model, coordinates, z, arguments, change_of_variables=True)
@@ -174,33 +172,3 @@ def sample_nuts(
         seconds=seconds,
         sites=sites,
     )
-
-
-def _normalisable(priors: MappingPriors | ConjugatePriors | None) -> MappingPriors | ConjugatePriors | None:
-    """The priors that shape the sampler's steps: pi held fixed, and priors that are functions left out."""
-    if isinstance(priors, ConjugatePriors):
-        return dataclasses.replace(priors, location_concentration=None)
-    if priors is None or any(_is_function(each) for each in vars(priors).values()):
-        return None
-    return dataclasses.replace(priors, location_weights=None)
-
-
-def _is_function(prior: Any) -> bool:
-    return prior is not None and not isinstance(prior, Distribution)
-
-
-def _whiten(coordinates: Coordinates, laplace: LaplaceFit) -> Coordinates:
-    """Replace the widths of a, b and ln sigma by a root of their Laplace covariance; others stay."""
-    covariance = np.asarray(laplace.covariance_of_free(), np.float64)
-    index = coordinates.unravel(jnp.arange(coordinates.size, dtype=coordinates.centre.dtype))
-    # A parameter that a function of the user's makes from other sites has no coordinates of its own.
-    names = [name for name in ("sensitivity", "background", "noise") if name in index]
-    blocks = dict(
-        zip(("sensitivity", "background", "noise"), np.split(np.arange(len(covariance)), 3), strict=True)
-    )
-    scale = np.diag(np.asarray(coordinates.scale, np.float64))
-    if names:
-        where = np.concatenate([np.asarray(index[name]) for name in names]).astype(int)
-        own = np.concatenate([blocks[name] for name in names])
-        scale[np.ix_(where, where)] = np.linalg.cholesky(covariance[np.ix_(own, own)])
-    return coordinates.at(jnp.asarray(scale, coordinates.centre.dtype))

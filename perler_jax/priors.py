@@ -1,8 +1,8 @@
-"""Priors on the mapping, and the closed-form M step that conjugate ones keep closed.
+"""Priors on the mapping: conjugate ones, which keep the M step closed, and any others.
 
     a_i ~ N(mean, sd^2)    b_i ~ N(mean, sd^2)    sigma_i^2 ~ InverseGamma(shape, scale)    pi ~ Dirichlet
 
-act on the M step as pseudo-statistics: cells that were never seen, on the line that the prior believes in.
+act on the M step as pseudo-statistics (`map_em`): cells never seen, on the line that the prior believes in.
 `MappingPriors` is the general form, any NumPyro distribution, for `model.mapping_model`. A prior that is not
 given is flat in the parameter itself (a, b, sigma): the mode is then the maximum of the likelihood.
 """
@@ -23,7 +23,7 @@ from numpyro.distributions.transforms import PowerTransform
 
 from perler_jax._typing import pytree
 from perler_jax.errors import PerlerInputError
-from perler_jax.mixture import MappingParams, SufficientStatistics
+from perler_jax.mixture import MappingParams
 
 Numbers: TypeAlias = Any  # a number, or one per metagene (or location)
 Pair: TypeAlias = Any  # two of these, or None
@@ -37,11 +37,8 @@ __all__ = [
     "check_distributions",
     "data_scaled_priors",
     "log_prior",
-    "map_m_step",
     "site_priors",
 ]
-
-_ROUNDING = 8  # units in the last place below which a sum of squares is rounding, as in `em.m_step`
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -239,53 +236,3 @@ def log_prior(params: MappingParams, priors: MappingPriors) -> Array:
         else:
             total += prior.log_prob(getattr(params, name))
     return total
-
-
-def map_m_step(
-    statistics: SufficientStatistics, params: MappingParams, priors: ConjugatePriors
-) -> MappingParams:
-    """M step under conjugate priors: Eqs. 12-15 with pseudo-statistics.
-
-    A normal prior on a with sd s counts as sigma^2 / s^2 added to omega, on b the same added to N; both at
-    the present sigma, which is then given its own maximum (the log posterior climbs at every step).
-
-    Args:
-        statistics: from `expected_statistics`.
-        params: present parameters; kept where neither data nor prior say anything.
-        priors: conjugate priors.
-    """
-    s, variance = statistics, params.noise**2
-    a_mean, a_weight = _pseudo(priors.sensitivity, variance)
-    b_mean, b_weight = _pseudo(priors.background, variance)
-    mass, phi = s.mass + b_weight, s.cells + b_weight * b_mean
-    omega, psi = s.locations_squared + a_weight, s.cross + a_weight * a_mean
-    determinant = mass * omega - s.locations**2
-    rounding = _ROUNDING * jnp.finfo(s.cross.dtype).eps
-    varies = s.cells_squared - s.cells**2 / s.mass > rounding * s.cells_squared
-    informative = (determinant > rounding * mass * omega) & varies
-    safe = jnp.where(informative, determinant, 1.0)
-    a = jnp.where(informative, (mass * psi - s.locations * phi) / safe, params.sensitivity)
-    b = jnp.where(informative, (omega * phi - psi * s.locations) / safe, params.background)
-    squared = s.cells_squared + a**2 * s.locations_squared + s.mass * b**2
-    squared = squared - 2 * (a * s.cross + b * s.cells - a * b * s.locations)
-    squared = jnp.maximum(squared, rounding * s.cells_squared)
-    count = s.mass
-    if priors.noise_variance is not None:
-        # The mode of sigma, not of sigma^2: the density of sigma has one power more.
-        shape, scale = priors.noise_variance
-        squared, count = squared + 2 * jnp.asarray(scale), count + 2 * jnp.asarray(shape) + 1
-    noise = jnp.where(informative, jnp.sqrt(squared / count), params.noise)
-    log_weights = params.log_location_weights
-    if priors.location_concentration is not None:
-        # The surplus first: a location that holds 1e-19 cells keeps them beside a flat prior.
-        mass_of = s.location_mass + (jnp.asarray(priors.location_concentration) - 1)
-        log_weights = jnp.log(mass_of / mass_of.sum())
-    return MappingParams(a, b, noise, log_weights)
-
-
-def _pseudo(pair: Pair, variance: Array) -> tuple[Array | float, Array | float]:
-    """Mean and worth in cells of a normal prior, at a given sigma^2."""
-    if pair is None:
-        return 0.0, 0.0
-    mean, sd = (jnp.asarray(each, variance.dtype) for each in pair)
-    return mean, variance / sd**2

@@ -1,7 +1,8 @@
 """Variational fits of the NumPyro model, over minibatches of cells.
 
 The guides are NumPyro's own, in coordinates whose unit is the standard error that a parameter would have if
-the cells' origins were known: they begin at about the right width.
+the cells' origins were known: they begin at about the right width. The full-rank guide begins at the Laplace
+covariance: the thousands of correlations of many metagenes are slow to learn from noisy gradients.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from perler_jax.model import mapping_model, sites_from_params
 from perler_jax.posterior import MappingDraws, natural_widths, start_mapping, summarise_draws
 from perler_jax.priors import ConjugatePriors, MappingPriors
 from perler_jax.streaming import Tiles
+from perler_jax.whitening import approximate, whiten
 
 Guide = Literal["normal", "multivariate_normal", "low_rank"]
 
@@ -88,7 +90,7 @@ def fit_svi(
         reference: r, metagenes of the locations.
         priors: any priors; None is flat.
         start: where the guide begins, which also carries a fixed pi; None is the fit by EM.
-        guide: "normal" (independent parameters), "multivariate_normal" (full rank) or "low_rank".
+        guide: "normal" (independent parameters), "low_rank", or "multivariate_normal" (full rank).
         rank: of "low_rank"; None is the square root of the number of parameters.
         batch_size: cells per step; None is all.
         learning_rate: of Adam, in standard errors; it falls to a hundredth as a cosine. A large one leaves
@@ -109,6 +111,10 @@ def fit_svi(
         raise PerlerInputError(f"expected no rank with guide {guide!r}, found {rank}: it is of 'low_rank'")
     if batch_size is not None and not 1 <= batch_size <= len(cells):
         raise PerlerInputError(f"expected a batch_size of 1 to {len(cells)} cells, found {batch_size}")
+    laplace = None
+    if guide == "multivariate_normal":
+        laplace = approximate(cells, reference, priors, start, tiles=tiles, progress=progress)
+        start = laplace.params
     of_site, start = start_mapping(cells, reference, priors, start, by_em=True)
     of_start, of_run, of_draws = jax.random.split(jax.random.key(seed), 3)
     model = functools.partial(mapping_model, subsample_size=batch_size, tiles=tiles)
@@ -121,6 +127,8 @@ def fit_svi(
         key=of_start,
         arguments=arguments,
     )
+    if laplace is not None:
+        coordinates = whiten(coordinates, laplace)
     rewritten = in_coordinates(model, coordinates)
     chosen = _make_guide(guide, coordinates, rank)
     schedule = optax.cosine_decay_schedule(learning_rate, n_steps, alpha=0.01)

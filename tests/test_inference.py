@@ -12,7 +12,8 @@ import pytest
 from perler_jax.em import fit_em, initial_params
 from perler_jax.errors import PerlerInputError
 from perler_jax.laplace import fit_laplace, log_likelihood_hessian
-from perler_jax.map_fit import fit_map, fit_map_em
+from perler_jax.map_em import fit_map_em
+from perler_jax.map_fit import fit_map
 from perler_jax.mixture import MappingParams, log_density
 from perler_jax.nuts import sample_nuts
 from perler_jax.posterior import MappingDraws, check_sides, pointwise_log_likelihood, summarise_draws
@@ -162,7 +163,7 @@ def test_nuts_mixes_and_referees_laplace(nuts, laplace):
 @pytest.fixture(scope="module")
 def full_rank(sides, priors):
     with jax.enable_x64(True):
-        return fit_svi(*sides, priors, n_steps=1000, learning_rate=0.02, n_draws=2000, progress=False)
+        return fit_svi(*sides, priors, n_steps=500, n_draws=2000, progress=False)
 
 
 def test_full_rank_svi_is_near_laplace(full_rank, laplace):
@@ -228,7 +229,7 @@ def test_what_cannot_be_used_is_refused_before_any_compilation(sides, monkeypatc
     def compiled(*_, **__):
         raise AssertionError("something was computed")
 
-    for name in ("perler_jax.em.run_em", "perler_jax.map_fit.run_em", "perler_jax.posterior.fit_em"):
+    for name in ("perler_jax.em.run_em", "perler_jax.map_em.run_em", "perler_jax.posterior.fit_em"):
         monkeypatch.setattr(name, compiled)
     conjugate = data_scaled_priors(x, r)
     cases = [

@@ -25,8 +25,21 @@ LAYERS = [
     ["metagenes"],
     ["streaming", "mixture", "acceleration", "em", "weights"],
     ["refinement", "reconstruction"],
+    [
+        "priors",
+        "model",
+        "coordinates",
+        "posterior",
+        "map_em",
+        "map_fit",
+        "laplace",
+        "whitening",
+        "variational",
+        "nuts",
+    ],
     ["cross_validation", "surrogate", "tuning", "scoring", "refinement_tuning"],
     ["settings", "fit", "files", "perler"],
+    ["bayes_arviz", "model_comparison"],
 ]
 ORDER = [module for layer in LAYERS for module in layer]
 

@@ -10,13 +10,13 @@ from scipy.optimize import minimize
 
 from perler_jax.em import m_step
 from perler_jax.errors import PerlerInputError
+from perler_jax.map_em import map_m_step
 from perler_jax.mixture import MappingParams, expected_statistics
 from perler_jax.priors import (
     ConjugatePriors,
     MappingPriors,
     data_scaled_priors,
     log_prior,
-    map_m_step,
     site_priors,
 )
 from tests import oracle

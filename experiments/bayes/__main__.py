@@ -15,7 +15,8 @@ from experiments.common import arguments, data_folder, load_config, peak_rss_gb,
 from perler_jax import PerlerFit, PerlerSettings, fit_perler, load_fly
 from perler_jax.bayes_arviz import import_arviz, labels_of, to_arviz
 from perler_jax.laplace import LaplaceFit, fit_laplace
-from perler_jax.map_fit import MapFit, fit_map, fit_map_em
+from perler_jax.map_em import MapFit, fit_map_em
+from perler_jax.map_fit import fit_map
 from perler_jax.mixture import MappingParams
 from perler_jax.model_comparison import compare_metagenes
 from perler_jax.nuts import NutsFit, sample_nuts
