@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from perler_jax.io import atomic_path
+from perler_jax.inputs.io import atomic_path
 
 __all__ = [
     "arguments",

@@ -5,16 +5,16 @@ equations) and ``em.py`` (how they are fitted). Importing this package configure
 device.
 """
 
-from perler_jax.data import CellExpression, SpatialReference
 from perler_jax.datasets import load_fly
 from perler_jax.errors import PerlerFileError, PerlerInputError, PerlerWarning
 from perler_jax.files import load_fit
 from perler_jax.fit import PerlerFit
-from perler_jax.intake import as_cells, as_reference
-from perler_jax.io import read_cells, read_reference
+from perler_jax.inputs.data import CellExpression, SpatialReference
+from perler_jax.inputs.intake import as_cells, as_reference
+from perler_jax.inputs.io import read_cells, read_reference
 from perler_jax.perler import fit_perler
 from perler_jax.settings import PerlerSettings
-from perler_jax.simulate import SimulatedEmbryo, simulate_embryo
+from perler_jax.simulation.simulate import SimulatedEmbryo, simulate_embryo
 
 __all__ = [
     "CellExpression",

@@ -7,18 +7,18 @@ from typing import Any
 import jax.numpy as jnp
 import pandas as pd
 
-from perler_jax.archive import read_archive, rebuild
-from perler_jax.cross_validation import HeldOutFits
-from perler_jax.data import SpatialReference
 from perler_jax.em import EMResult
 from perler_jax.fit import FORMAT_VERSION, KIND, PerlerFit
-from perler_jax.intake import as_cells
+from perler_jax.held_out.cross_validation import HeldOutFits
+from perler_jax.held_out.tuning import Tuning
+from perler_jax.inputs.archive import read_archive, rebuild
+from perler_jax.inputs.data import SpatialReference
+from perler_jax.inputs.intake import as_cells
 from perler_jax.metagenes import MetageneMap
 from perler_jax.mixture import MappingParams
 from perler_jax.preprocessing import Preprocessing
 from perler_jax.refinement import Refinement
 from perler_jax.settings import PerlerSettings, device_precision
-from perler_jax.tuning import Tuning
 from perler_jax.weights import WeightParams
 
 __all__ = ["load_fit"]

@@ -15,20 +15,20 @@ from anndata import AnnData
 from jaxtyping import Float, Shaped
 from tqdm import tqdm
 
-from perler_jax.archive import write_archive
-from perler_jax.cross_validation import HeldOutFits
-from perler_jax.data import CellExpression, SpatialReference
 from perler_jax.em import EMResult
 from perler_jax.errors import PerlerInputError
-from perler_jax.intake import as_cells
-from perler_jax.labels import positions
+from perler_jax.held_out.cross_validation import HeldOutFits
+from perler_jax.held_out.tuning import Tuning
+from perler_jax.inputs.archive import write_archive
+from perler_jax.inputs.data import CellExpression, SpatialReference
+from perler_jax.inputs.intake import as_cells
+from perler_jax.inputs.labels import positions
 from perler_jax.metagenes import MetageneMap
 from perler_jax.mixture import responsibilities
 from perler_jax.preprocessing import Preprocessing, reference_landmarks
 from perler_jax.reconstruction import gene_block_size, reconstruct_blocks, zscore
 from perler_jax.refinement import Refinement, Refiner, standard_landmarks
 from perler_jax.settings import PerlerSettings, device_precision
-from perler_jax.tuning import Tuning
 from perler_jax.weights import Covariance, WeightParams, distance_space
 
 __all__ = ["FORMAT_VERSION", "KIND", "PerlerFit", "package_version"]

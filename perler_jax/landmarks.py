@@ -5,10 +5,10 @@ import logging
 import numpy as np
 from jaxtyping import Shaped
 
-from perler_jax.checks import warn
-from perler_jax.data import CellExpression, SpatialReference
 from perler_jax.errors import PerlerInputError
-from perler_jax.labels import few, near_misses
+from perler_jax.inputs.checks import warn
+from perler_jax.inputs.data import CellExpression, SpatialReference
+from perler_jax.inputs.labels import few, near_misses
 
 __all__ = ["align_landmarks"]
 

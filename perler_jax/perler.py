@@ -18,18 +18,18 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from perler_jax.cross_validation import Score, correlation, fit_held_out, make_folds, roc_auc
 from perler_jax.em import fit_em, initial_params
 from perler_jax.fit import PerlerFit
-from perler_jax.intake import as_cells, as_reference
+from perler_jax.held_out.cross_validation import Score, correlation, fit_held_out, make_folds, roc_auc
+from perler_jax.held_out.refinement_tuning import RefinementTuning, refined_scores, tune_refinement
+from perler_jax.held_out.scoring import HeldOutScorer
+from perler_jax.held_out.tuning import Tuning, tune_weights, usual_points
+from perler_jax.inputs.intake import as_cells, as_reference
 from perler_jax.landmarks import align_landmarks
 from perler_jax.metagenes import clip_n_metagenes, fit_metagenes
 from perler_jax.preprocessing import centre, preprocess_cells, reference_landmarks
 from perler_jax.refinement import Refinement, Refiner, candidate_refinements, standard_landmarks
-from perler_jax.refinement_tuning import RefinementTuning, refined_scores, tune_refinement
-from perler_jax.scoring import HeldOutScorer
 from perler_jax.settings import PerlerSettings, device_precision
-from perler_jax.tuning import Tuning, tune_weights, usual_points
 from perler_jax.validation import landmark_covariance, log_location_prior, weight_point
 from perler_jax.weights import Covariance, WeightParams, distance_space, weighted_means
 

@@ -13,9 +13,9 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float, Real, Shaped
 
-from perler_jax.checks import warn_of_empty_cells
-from perler_jax.data import CellExpression, SpatialReference
 from perler_jax.errors import PerlerInputError
+from perler_jax.inputs.checks import warn_of_empty_cells
+from perler_jax.inputs.data import CellExpression, SpatialReference
 
 __all__ = [
     "Normalisation",

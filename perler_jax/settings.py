@@ -11,9 +11,9 @@ import jax
 
 from perler_jax.em import StopRule
 from perler_jax.errors import PerlerInputError
+from perler_jax.held_out.tuning import Objective, Search
 from perler_jax.metagenes import Reduction
 from perler_jax.preprocessing import Normalisation
-from perler_jax.tuning import Objective, Search
 
 Precision = Literal["float32", "float64"]
 NamedCovariance = Literal["fitted", "pooled"]

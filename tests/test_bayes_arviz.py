@@ -9,12 +9,16 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from perler_jax import bayes_arviz
-from perler_jax.bayes_arviz import import_arviz, leave_one_out, to_arviz
 from perler_jax.errors import PerlerInputError
+from perler_jax.inference import bayes_arviz
+from perler_jax.inference.bayes_arviz import import_arviz, leave_one_out, to_arviz
+from perler_jax.inference.model_comparison import (
+    compare_log_likelihoods,
+    compare_metagenes,
+    landmark_log_likelihood,
+)
+from perler_jax.inference.posterior import MappingDraws, check_sides
 from perler_jax.mixture import MappingParams, log_density
-from perler_jax.model_comparison import compare_log_likelihoods, compare_metagenes, landmark_log_likelihood
-from perler_jax.posterior import MappingDraws, check_sides
 
 CELLS, LOCATIONS, METAGENES, GENES = 40, 7, 3, 5
 LABELS = {

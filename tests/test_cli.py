@@ -18,11 +18,11 @@ import pytest
 import scipy.io
 import scipy.sparse as sp
 
-from perler_jax.arguments import build_parser
-from perler_jax.cli import main
+from perler_jax.app.arguments import build_parser
+from perler_jax.app.cli import main
 from perler_jax.errors import PerlerInputError
 from perler_jax.files import load_fit
-from perler_jax.intake import as_cells, as_reference
+from perler_jax.inputs.intake import as_cells, as_reference
 from perler_jax.perler import fit_perler
 from perler_jax.settings import PerlerSettings
 
@@ -140,7 +140,7 @@ def asked(monkeypatch):
         seen.update(cells=cells, reference=reference, **options)
         raise PerlerInputError("recorded")
 
-    monkeypatch.setattr("perler_jax.commands.fit_perler", record)
+    monkeypatch.setattr("perler_jax.app.commands.fit_perler", record)
     return seen
 
 
@@ -371,7 +371,7 @@ def test_an_output_never_replaces_an_input(made, tmp_path, capsys):
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_any_work(made, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("perler_jax.commands.fit_perler", None)  # would be called if work began
+    monkeypatch.setattr("perler_jax.app.commands.fit_perler", None)  # would be called if work began
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.npz").mkdir()
     for out, message in (
@@ -422,7 +422,7 @@ def test_what_had_the_name_survives_a_failed_write(command, error, code, made, t
 
 @pytest.fixture
 def program():
-    return [sys.executable, "-m", "perler_jax.cli"]
+    return [sys.executable, "-m", "perler_jax.app.cli"]
 
 
 def test_ctrl_c_ends_a_fit_with_130(program, made, tmp_path):

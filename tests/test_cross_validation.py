@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perler_jax.cross_validation import (
+from perler_jax.errors import PerlerInputError
+from perler_jax.held_out.cross_validation import (
     correlation,
     fit_held_out,
     held_out_predictions,
@@ -15,7 +16,6 @@ from perler_jax.cross_validation import (
     make_folds,
     roc_auc,
 )
-from perler_jax.errors import PerlerInputError
 from perler_jax.weights import WeightParams
 from tests import oracle
 

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from perler_jax import storage
-from perler_jax.checks import CellScale, require_scale
-from perler_jax.data import CellExpression, SpatialReference
 from perler_jax.errors import PerlerInputError, PerlerWarning
-from perler_jax.intake import as_cells, as_reference
+from perler_jax.inputs import storage
+from perler_jax.inputs.checks import CellScale, require_scale
+from perler_jax.inputs.data import CellExpression, SpatialReference
+from perler_jax.inputs.intake import as_cells, as_reference
 from perler_jax.landmarks import align_landmarks
 
 N_CELLS, N_GENES = 23, 11

@@ -14,15 +14,15 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from perler_jax.cli import main
-from perler_jax.demo import run_demo
+from perler_jax.app.cli import main
+from perler_jax.app.demo import run_demo
+from perler_jax.app.gallery import draw_gallery
+from perler_jax.app.scoreboard import scoreboard_text
 from perler_jax.errors import PerlerInputError
 from perler_jax.files import load_fit
-from perler_jax.gallery import draw_gallery
-from perler_jax.scoreboard import scoreboard_text
-from perler_jax.simulate import simulate_embryo
-from perler_jax.stripes import axis_profile, count_stripes, fit_axis
-from perler_jax.virtual_embryo import half_ellipsoid
+from perler_jax.scores.stripes import axis_profile, count_stripes, fit_axis
+from perler_jax.simulation.simulate import simulate_embryo
+from perler_jax.simulation.virtual_embryo import half_ellipsoid
 
 SIZES = {"cells": 120, "locations": 200, "genes": 60, "landmarks": 13}
 FILES = ["fit.npz", "patterns.png", "result.h5ad", "scoreboard.json"]
@@ -238,9 +238,9 @@ def test_what_cannot_be_done_leaves_nothing(tmp_path):
 def test_an_interrupted_demo_leaves_whole_files(simulated, tmp_path, monkeypatch):
     """The second demo is stopped while it writes the scoreboard: the first one's is still there."""
     (tmp_path / "scoreboard.json").write_text("before")
-    monkeypatch.setattr("perler_jax.demo.fit_perler", lambda *_, **__: simulated.fit)
+    monkeypatch.setattr("perler_jax.app.demo.fit_perler", lambda *_, **__: simulated.fit)
     monkeypatch.setattr(type(simulated.fit), "reconstruct", lambda *_, **__: simulated.result.copy())
-    monkeypatch.setattr("perler_jax.demo.draw_gallery", lambda *_, **__: Figure())
+    monkeypatch.setattr("perler_jax.app.demo.draw_gallery", lambda *_, **__: Figure())
 
     def stopped(path, text, **_):
         path.write_bytes(b"half")

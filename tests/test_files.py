@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from perler_jax.archive import read_archive, write_archive
-from perler_jax.cross_validation import HeldOutFits
 from perler_jax.errors import PerlerFileError, PerlerInputError
 from perler_jax.files import load_fit
 from perler_jax.fit import FORMAT_VERSION, KIND
+from perler_jax.held_out.cross_validation import HeldOutFits
+from perler_jax.held_out.tuning import Tuning
+from perler_jax.inputs.archive import read_archive, write_archive
 from perler_jax.mixture import MappingParams
 from perler_jax.perler import fit_perler
 from perler_jax.settings import PerlerSettings, device_precision
-from perler_jax.simulate import simulate_embryo
-from perler_jax.tuning import Tuning
+from perler_jax.simulation.simulate import simulate_embryo
 
 SIZES = {"n_locations": 100, "n_cells": 50, "n_genes": 50, "n_landmarks": 8}
 METAGENES = 4

@@ -11,15 +11,26 @@ import pytest
 
 from perler_jax.em import fit_em, initial_params
 from perler_jax.errors import PerlerInputError
-from perler_jax.laplace import fit_laplace, log_likelihood_hessian
-from perler_jax.map_em import fit_map_em
-from perler_jax.map_fit import fit_map
+from perler_jax.inference.laplace import fit_laplace, log_likelihood_hessian
+from perler_jax.inference.map_em import fit_map_em
+from perler_jax.inference.map_fit import fit_map
+from perler_jax.inference.nuts import sample_nuts
+from perler_jax.inference.posterior import (
+    MappingDraws,
+    check_sides,
+    pointwise_log_likelihood,
+    summarise_draws,
+)
+from perler_jax.inference.priors import (
+    ConjugatePriors,
+    MappingPriors,
+    data_scaled_priors,
+    log_prior,
+    site_priors,
+)
+from perler_jax.inference.variational import fit_svi
 from perler_jax.mixture import MappingParams, log_density
-from perler_jax.nuts import sample_nuts
-from perler_jax.posterior import MappingDraws, check_sides, pointwise_log_likelihood, summarise_draws
-from perler_jax.priors import ConjugatePriors, MappingPriors, data_scaled_priors, log_prior, site_priors
 from perler_jax.streaming import Tiles
-from perler_jax.variational import fit_svi
 
 CELLS, LOCATIONS, METAGENES = 400, 13, 2
 NAMES = ("sensitivity", "background", "noise")
@@ -229,7 +240,11 @@ def test_what_cannot_be_used_is_refused_before_any_compilation(sides, monkeypatc
     def compiled(*_, **__):
         raise AssertionError("something was computed")
 
-    for name in ("perler_jax.em.run_em", "perler_jax.map_em.run_em", "perler_jax.posterior.fit_em"):
+    for name in (
+        "perler_jax.em.run_em",
+        "perler_jax.inference.map_em.run_em",
+        "perler_jax.inference.posterior.fit_em",
+    ):
         monkeypatch.setattr(name, compiled)
     conjugate = data_scaled_priors(x, r)
     cases = [

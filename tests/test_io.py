@@ -11,9 +11,9 @@ import scipy.io
 import scipy.sparse as sp
 
 from perler_jax.errors import PerlerFileError, PerlerInputError
-from perler_jax.io import atomic_path, read_cells, read_reference
+from perler_jax.inputs.io import atomic_path, read_cells, read_reference
+from perler_jax.inputs.tables import read_coordinates, read_table
 from perler_jax.landmarks import align_landmarks
-from perler_jax.tables import read_coordinates, read_table
 
 CELLS = ["AAC-1", "AAG-1", "ATT-1", "CCC-1"]
 GENES = ["eve", "nan", "E(spl)m5-HLH"]

@@ -5,8 +5,8 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import zscore
 
-from perler_jax import metrics
 from perler_jax.errors import PerlerInputError
+from perler_jax.scores import metrics
 
 
 @pytest.fixture

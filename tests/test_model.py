@@ -13,15 +13,21 @@ from numpyro.infer import Predictive
 from numpyro.infer.util import log_density as site_log_density
 
 from perler_jax.errors import PerlerInputError
-from perler_jax.mixture import MappingParams, expected_statistics, log_density
-from perler_jax.model import (
+from perler_jax.inference.model import (
     MappedCells,
     cell_log_density,
     mapping_model,
     params_from_sites,
     sites_from_params,
 )
-from perler_jax.priors import ConjugatePriors, MappingPriors, data_scaled_priors, log_prior, site_priors
+from perler_jax.inference.priors import (
+    ConjugatePriors,
+    MappingPriors,
+    data_scaled_priors,
+    log_prior,
+    site_priors,
+)
+from perler_jax.mixture import MappingParams, expected_statistics, log_density
 from perler_jax.streaming import Tiles
 
 CELLS, LOCATIONS, METAGENES = 23, 11, 3

@@ -18,41 +18,49 @@ LONGEST = 320
 # A module imports only from modules above it. What is not listed is the rim (command line, demo, pictures),
 # which no listed module may import.
 LAYERS = [
-    ["errors", "_typing"],
-    ["labels", "storage", "checks", "data", "intake", "tables", "matrices", "io", "archive"],
-    ["landmarks", "preprocessing", "validation"],
-    ["virtual_embryo", "simulate", "datasets", "metrics", "stripes", "plotting"],
-    ["metagenes"],
-    ["streaming", "mixture", "acceleration", "em", "weights"],
-    ["refinement", "reconstruction"],
-    [
-        "priors",
-        "model",
-        "coordinates",
-        "posterior",
-        "map_em",
-        "map_fit",
-        "laplace",
-        "whitening",
-        "variational",
-        "nuts",
-    ],
-    ["cross_validation", "surrogate", "tuning", "scoring", "refinement_tuning"],
-    ["settings", "fit", "files", "perler"],
-    ["bayes_arviz", "model_comparison"],
+    ("", ["errors", "_typing"]),
+    ("inputs", ["labels", "storage", "checks", "data", "intake", "tables", "matrices", "io", "archive"]),
+    ("preparation", ["landmarks", "preprocessing", "validation"]),
+    ("simulation", ["virtual_embryo", "simulate"]),
+    ("sources", ["datasets"]),
+    ("scores", ["metrics", "stripes"]),
+    ("plotting", ["patterns"]),
+    ("method", ["metagenes", "streaming", "mixture", "acceleration", "em", "weights"]),
+    ("prediction", ["refinement", "reconstruction"]),
+    (
+        "inference",
+        [
+            "priors",
+            "model",
+            "coordinates",
+            "posterior",
+            "map_em",
+            "map_fit",
+            "laplace",
+            "whitening",
+            "variational",
+            "nuts",
+        ],
+    ),
+    ("held_out", ["cross_validation", "surrogate", "tuning", "scoring", "refinement_tuning"]),
+    ("facade", ["settings", "fit", "files", "perler"]),
+    ("inference", ["bayes_arviz", "model_comparison"]),
 ]
-ORDER = [module for layer in LAYERS for module in layer]
+FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
+FOLDERS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+ORDER = [f"{layer}.{name}" if layer in FOLDERS else name for layer, names in LAYERS for name in names]
 
 
 def imported(path):
-    """Modules of this package that a file imports, anywhere in it."""
+    """Modules of this package that a file imports, anywhere in it, as ``folder.module``."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} imports relatively: write the package's name"
             parent, _, module = (node.module or "").partition(".")
             if parent == "perler_jax":
-                found |= {module} if module else {alias.name for alias in node.names}
+                names = {".".join(filter(None, [module, alias.name])) for alias in node.names}
+                found |= names & FILES or {module}
         elif isinstance(node, ast.Import):
             found |= {
                 alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("perler_jax")
@@ -60,7 +68,11 @@ def imported(path):
     return found
 
 
-MODULES = {path.stem: imported(path) for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
+def module_name(path):
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+MODULES = {module_name(path): imported(path) for path in PACKAGE.rglob("*.py") if path.stem != "__init__"}
 
 
 def test_the_order_lists_modules_that_exist():
@@ -80,7 +92,7 @@ def test_imports_have_no_cycle():
 
 
 def test_every_file_can_be_read_in_one_sitting():
-    lengths = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.glob("*.py")}
+    lengths = {module_name(path): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
     assert not {name: lines for name, lines in lengths.items() if lines > LONGEST}
 
 

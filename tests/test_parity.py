@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from perler_jax.cross_validation import correlation
 from perler_jax.datasets import load_fly
-from perler_jax.intake import as_cells
+from perler_jax.held_out.cross_validation import correlation
+from perler_jax.inputs.intake import as_cells
 from perler_jax.perler import fit_perler
 from perler_jax.settings import PerlerSettings, device_precision
 from perler_jax.weights import distance_space, weighted_means

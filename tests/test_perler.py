@@ -13,11 +13,11 @@ from jaxtyping import TypeCheckError
 import perler_jax.perler as facade
 from perler_jax.em import fit_em
 from perler_jax.errors import PerlerInputError
-from perler_jax.intake import as_cells
+from perler_jax.inputs.intake import as_cells
 from perler_jax.perler import fit_perler
 from perler_jax.preprocessing import log_reference
 from perler_jax.settings import PerlerSettings
-from perler_jax.simulate import simulate_embryo
+from perler_jax.simulation.simulate import simulate_embryo
 from tests import oracle
 
 CELLS, LOCATIONS, GENES, LANDMARKS, METAGENES = 80, 100, 50, 10, 6

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from perler_jax import plotting
 from perler_jax.errors import PerlerInputError
-from perler_jax.stripes import StripeCount
-from perler_jax.virtual_embryo import half_ellipsoid
+from perler_jax.scores.stripes import StripeCount
+from perler_jax.simulation.virtual_embryo import half_ellipsoid
 
 
 @pytest.fixture
@@ -129,5 +129,5 @@ def test_style_is_left_alone(coordinates):
 
 
 def test_import_loads_no_pyplot():
-    code = "import sys, perler_jax.plotting; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, perler_jax.plotting.patterns; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from perler_jax.data import CellExpression
 from perler_jax.errors import PerlerInputError, PerlerWarning
-from perler_jax.intake import as_cells
-from perler_jax.io import read_cells, read_reference
+from perler_jax.inputs.data import CellExpression
+from perler_jax.inputs.intake import as_cells
+from perler_jax.inputs.io import read_cells, read_reference
 from perler_jax.landmarks import align_landmarks
 from perler_jax.preprocessing import centre, log_normalise, log_reference, preprocess_cells, size_factors
 

@@ -10,15 +10,15 @@ from scipy.optimize import minimize
 
 from perler_jax.em import m_step
 from perler_jax.errors import PerlerInputError
-from perler_jax.map_em import map_m_step
-from perler_jax.mixture import MappingParams, expected_statistics
-from perler_jax.priors import (
+from perler_jax.inference.map_em import map_m_step
+from perler_jax.inference.priors import (
     ConjugatePriors,
     MappingPriors,
     data_scaled_priors,
     log_prior,
     site_priors,
 )
+from perler_jax.mixture import MappingParams, expected_statistics
 from tests import oracle
 
 CELLS, LOCATIONS, METAGENES = 31, 9, 3

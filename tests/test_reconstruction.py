@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from perler_jax.intake import as_cells
+from perler_jax.inputs.intake import as_cells
 from perler_jax.preprocessing import preprocess_cells
 from perler_jax.reconstruction import gene_block_size, reconstruct_blocks, zscore
 from perler_jax.weights import WeightParams, weighted_means

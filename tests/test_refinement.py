@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from perler_jax import PerlerSettings, fit_perler, load_fit, simulate_embryo
-from perler_jax.cross_validation import fit_held_out, make_folds
 from perler_jax.errors import PerlerInputError
+from perler_jax.held_out.cross_validation import fit_held_out, make_folds
+from perler_jax.held_out.refinement_tuning import RefinementTuning, refined_scores, tune_refinement
 from perler_jax.refinement import (
     Refinement,
     Refiner,
@@ -17,7 +18,6 @@ from perler_jax.refinement import (
     smoother,
     standard_landmarks,
 )
-from perler_jax.refinement_tuning import RefinementTuning, refined_scores, tune_refinement
 
 SETTINGS = PerlerSettings(n_metagenes=4, folds=4, refine=True)
 
@@ -100,7 +100,7 @@ def scored(sides, cells=None, reference=None):
 
 
 def test_unrefined_candidate_equals_plain_held_out_scores(sides):
-    from perler_jax.scoring import HeldOutScorer
+    from perler_jax.held_out.scoring import HeldOutScorer
 
     with jax.enable_x64(True):
         y, h, _ = sides

@@ -6,8 +6,8 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from perler_jax.errors import PerlerInputError
-from perler_jax.simulate import simulate_embryo
-from perler_jax.virtual_embryo import SEMI_AXES, draw_patterns, egg_length, half_ellipsoid
+from perler_jax.simulation.simulate import simulate_embryo
+from perler_jax.simulation.virtual_embryo import SEMI_AXES, draw_patterns, egg_length, half_ellipsoid
 
 SMALL = {"n_locations": 400, "n_cells": 300, "n_genes": 80, "n_landmarks": 30}
 

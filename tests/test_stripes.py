@@ -5,8 +5,8 @@ import pytest
 
 from perler_jax.datasets import load_fly
 from perler_jax.errors import PerlerInputError
-from perler_jax.simulate import simulate_embryo
-from perler_jax.stripes import axis_profile, count_stripes, dorsoventral_angle, fit_axis
+from perler_jax.scores.stripes import axis_profile, count_stripes, dorsoventral_angle, fit_axis
+from perler_jax.simulation.simulate import simulate_embryo
 
 
 @pytest.fixture(scope="module")

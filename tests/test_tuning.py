@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perler_jax.cross_validation import fit_held_out, held_out_scores, make_folds
-from perler_jax.scoring import HeldOutScorer
-from perler_jax.tuning import RELEASED_GRID, objective_terms, tune_weights
+from perler_jax.held_out.cross_validation import fit_held_out, held_out_scores, make_folds
+from perler_jax.held_out.scoring import HeldOutScorer
+from perler_jax.held_out.tuning import RELEASED_GRID, objective_terms, tune_weights
 from perler_jax.weights import WeightParams
 from tests import oracle
 

@@ -13,17 +13,17 @@ import numpy as np
 from experiments.bayes.gradient import gradient_over_em_pass
 from experiments.common import arguments, data_folder, load_config, peak_rss_gb, provenance, timed, write_json
 from perler_jax import PerlerFit, PerlerSettings, fit_perler, load_fly
-from perler_jax.bayes_arviz import import_arviz, labels_of, to_arviz
-from perler_jax.laplace import LaplaceFit, fit_laplace
-from perler_jax.map_em import MapFit, fit_map_em
-from perler_jax.map_fit import fit_map
+from perler_jax.inference.bayes_arviz import import_arviz, labels_of, to_arviz
+from perler_jax.inference.laplace import LaplaceFit, fit_laplace
+from perler_jax.inference.map_em import MapFit, fit_map_em
+from perler_jax.inference.map_fit import fit_map
+from perler_jax.inference.model_comparison import compare_metagenes
+from perler_jax.inference.nuts import NutsFit, sample_nuts
+from perler_jax.inference.priors import data_scaled_priors
+from perler_jax.inference.variational import fit_svi
 from perler_jax.mixture import MappingParams
-from perler_jax.model_comparison import compare_metagenes
-from perler_jax.nuts import NutsFit, sample_nuts
 from perler_jax.preprocessing import centre, log_reference
-from perler_jax.priors import data_scaled_priors
 from perler_jax.settings import device_precision
-from perler_jax.variational import fit_svi
 
 NAMES = ("sensitivity", "background", "noise")
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpyro.infer.util import log_density
 
 from perler_jax import PerlerFit
+from perler_jax.inference.model import mapping_model, sites_from_params
+from perler_jax.inference.priors import data_scaled_priors, site_priors
 from perler_jax.mixture import MappingParams, expected_statistics
-from perler_jax.model import mapping_model, sites_from_params
-from perler_jax.priors import data_scaled_priors, site_priors
 from perler_jax.settings import Precision, device_precision
 
 __all__ = ["gradient_over_em_pass"]

@@ -1,0 +1,1 @@
+"""The rim: command line, demo and the pictures that they write."""

@@ -1,0 +1,204 @@
+"""What can be asked for on the command line: every command with its help; `options.py` has the long lists."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from perler_jax.app.options import add_cells, add_fit, add_simulation, at_least
+from perler_jax.fit import package_version
+
+__all__ = ["PROGRAM", "build_parser"]
+
+PROGRAM = "perler-jax"
+
+_ABOUT = """\
+Where in the tissue is every gene expressed? Given single-cell RNA-seq of a
+dissociated tissue and a map of a few landmark genes (in situ images, an atlas,
+zones), perler-jax reconstructs the spatial pattern of every gene that the cells
+express, and says by held-out landmarks how far to trust it."""
+
+_OVERVIEW = """\
+example:
+  perler-jax demo                                        # on a simulated embryo
+  perler-jax info cells.h5ad reference.h5ad              # what is in your files
+  perler-jax fit cells.h5ad reference.h5ad -o fit.npz    # a minute or a few
+  perler-jax evaluate fit.npz                            # how far to trust it
+  perler-jax reconstruct fit.npz cells.h5ad -o all.h5ad  # patterns of all genes
+
+Each command has its own help, such as `perler-jax fit --help`. Files are written
+whole or not at all; they replace what had their name, but never an input.
+Exit codes: 0 done; 2 wrong usage or unusable input; 1 unexpected failure;
+130 interrupted."""
+
+_DEMO = """\
+Simulates an embryo (cells, an in situ reference, and the truth), fits,
+reconstructs all genes and compares them with the truth: held-out landmarks, the
+true positions of the cells, and 14-stripe genes that the reference never showed.
+With --data, the same on the real fly embryo, whose truth nobody knows.
+Leaves result.h5ad, fit.npz, patterns.png and scoreboard.json."""
+
+_SIMULATE = """\
+Writes three files of a fly-like embryo: cells.h5ad (counts of dissociated cells;
+obs["true_location"] is where each came from), reference.h5ad (in situ intensity
+of the landmarks; positions in micrometres in obsm["spatial"]) and truth.h5ad
+(noise-free expression of all genes at all locations). The same seed and sizes
+give the same data."""
+
+_FIT = """\
+Finds the landmarks (genes with the same name on both sides), fits the mapping
+between the reference and the cells, then leaves landmarks out, predicts them and
+tunes the two weights of the reconstruction (alpha, beta) so that the predictions
+agree with the reference. Writes the fit and prints its scores; "nested" is the
+one to report: no part of it has seen the gene that it scores."""
+
+_RECONSTRUCT = """\
+Averages the expression of the fitted cells at every location of the reference,
+for genes that the reference never held. Writes an h5ad with locations as rows
+and genes as columns: positions in obsm["spatial"], the scores of landmarks in
+var, settings and versions in uns["perler"]. Units: log2 of the normalised cells."""
+
+_EVALUATE = """\
+Prints how well each landmark was predicted, best and worst first, as the
+correlation over locations with the reference (area under the ROC curve for the
+roc objective). nested: the gene took part neither in the fit nor in tuning, as a
+new gene would not; report this. held-out: it took part in tuning.
+reconstruction: it took part in both, so this says how well the fit describes it,
+not how well it predicts."""
+
+_INFO = """\
+Says what a file is. Of a fit: version, sizes, settings, scores, and whether it is
+intact. Of data or a result: rows, columns, scale, positions. With two data files:
+how many gene names they share exactly, which is how many landmarks a fit would
+use at most."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands with their options and help."""
+    layout: Any = partial(argparse.RawDescriptionHelpFormatter, max_help_position=26)
+    parser = argparse.ArgumentParser(
+        PROGRAM,
+        usage="%(prog)s COMMAND [options]",
+        description=_ABOUT,
+        epilog=_OVERVIEW,
+        formatter_class=layout,
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        help="print the version and exit",
+        version=f"{PROGRAM} {package_version()}",
+    )
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND [options]", title="commands", prog=PROGRAM
+    )
+
+    def command(name: str, usage: str, summary: str, about: str, *examples: str) -> argparse.ArgumentParser:
+        epilog = "\n  ".join(["example:", *examples])
+        added = commands.add_parser(
+            name,
+            usage=f"%(prog)s {usage} [options]",
+            help=summary,
+            description=about,
+            epilog=epilog,
+            formatter_class=layout,
+        )
+        added.add_argument(
+            "--quiet", action="store_true", help="no progress bars and notes; warnings are still shown"
+        )
+        return added
+
+    demo = command(
+        "demo",
+        "[-o DIR] [--data DIR]",
+        "see the whole method work, from cells to patterns",
+        _DEMO,
+        "perler-jax demo -o demo",
+        "perler-jax demo --data data/drosophila -o fly",
+    )
+    demo.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        default=Path("demo"),
+        metavar="DIR",
+        help="folder to write to (default: demo)",
+    )
+    demo.add_argument("--data", type=Path, metavar="DIR", help="folder of the fly data set's files")
+    add_simulation(demo, "simulated embryo (where --data is not given)")
+
+    simulate = command(
+        "simulate",
+        "-o DIR",
+        "write an experiment whose answer is known",
+        _SIMULATE,
+        "perler-jax simulate -o simulated --seed 1",
+        "perler-jax fit simulated/cells.h5ad simulated/reference.h5ad -o fit.npz",
+    )
+    simulate.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    add_simulation(simulate, "sizes")
+
+    fit = command(
+        "fit",
+        "CELLS REFERENCE -o FIT.npz",
+        "map cells onto a reference; tune and score it",
+        _FIT,
+        "perler-jax fit cells.h5ad reference.h5ad -o fit.npz",
+        "perler-jax fit cells.csv.gz atlas.csv --coordinates xyz.csv -o fit.npz \\",
+        "    --result result.h5ad",
+    )
+    add_fit(fit)
+
+    reconstruct = command(
+        "reconstruct",
+        "FIT CELLS -o RESULT.h5ad",
+        "spatial patterns of all genes from a fit",
+        _RECONSTRUCT,
+        "perler-jax reconstruct fit.npz cells.h5ad -o stripes.h5ad --genes en,wg,hh",
+    )
+    reconstruct.add_argument("fit", type=Path, metavar="FIT", help="what `perler-jax fit` wrote")
+    add_cells(reconstruct, "the cells that were fitted, from the same file")
+    reconstruct.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="RESULT.h5ad", help="file to write"
+    )
+    genes = reconstruct.add_mutually_exclusive_group()
+    genes.add_argument("--genes", metavar="NAME,NAME", help="which genes (default: all of the cells)")
+    genes.add_argument("--genes-file", type=Path, metavar="FILE", help="text file with one name per line")
+    reconstruct.add_argument(
+        "--z-score", action="store_true", help="each gene with mean 0 and variance 1 over the locations"
+    )
+
+    evaluate = command(
+        "evaluate",
+        "FIT [-o TABLE.csv]",
+        "scores of a fit, landmark by landmark",
+        _EVALUATE,
+        "perler-jax evaluate fit.npz",
+        "perler-jax evaluate fit.npz -o scores.csv",
+    )
+    evaluate.add_argument("fit", type=Path, metavar="FIT", help="what `perler-jax fit` wrote")
+    evaluate.add_argument(
+        "-o", "--out", type=Path, metavar="TABLE.csv", help="write the table, one row per landmark"
+    )
+    evaluate.add_argument(
+        "--show",
+        type=at_least(1),
+        default=5,
+        metavar="N",
+        help="landmarks to print at either end (default: 5)",
+    )
+
+    info = command(
+        "info",
+        "FILE [FILE ...]",
+        "what a file holds",
+        _INFO,
+        "perler-jax info cells.h5ad reference.h5ad",
+        "perler-jax info fit.npz",
+    )
+    info.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="a fit, a result, cells or a reference"
+    )
+    return parser

@@ -1,0 +1,205 @@
+"""What each command does with its parsed arguments: read, call the package, write whole files, print.
+
+Outputs are checked before any work is done, so that a long fit does not end on a misspelt folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perler_jax.app.demo import run_demo
+from perler_jax.app.describe import (
+    as_lines,
+    describe_file,
+    describe_fit,
+    is_table,
+    possible_genes,
+    score_table,
+)
+from perler_jax.app.outputs import check_folder, check_output, write_h5ad
+from perler_jax.errors import PerlerFileError, PerlerInputError
+from perler_jax.files import load_fit
+from perler_jax.inputs.data import CellExpression, SpatialReference
+from perler_jax.inputs.io import atomic_path, read_cells, read_reference
+from perler_jax.inputs.tables import read_table
+from perler_jax.perler import fit_perler
+from perler_jax.settings import PerlerSettings
+from perler_jax.simulation.simulate import simulate_embryo
+
+__all__ = ["demo", "evaluate", "fit", "info", "reconstruct", "simulate"]
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    """Run the whole method end to end and print its scoreboard."""
+    check_folder(arguments.out)
+    report = run_demo(
+        arguments.out, data=arguments.data, progress=_progress(arguments), **_simulation(arguments)
+    )
+    print(report)
+
+
+def simulate(arguments: argparse.Namespace) -> None:
+    """Write cells, reference and truth of a simulated embryo."""
+    check_folder(arguments.out)
+    embryo = simulate_embryo(**_simulation(arguments))
+    for name, rows in (("cells", "cells"), ("reference", "locations"), ("truth", "locations")):
+        table, path = getattr(embryo, name), arguments.out / f"{name}.h5ad"
+        write_h5ad(table, path)
+        print(f"{path}  {table.n_obs} {rows} x {table.n_vars} genes")
+
+
+def fit(arguments: argparse.Namespace) -> None:
+    """Fit, save, reconstruct if asked to, and print a summary."""
+    inputs = [arguments.cells, arguments.reference, arguments.coordinates, arguments.location_weights]
+    check_output(arguments.out, ".npz", inputs)
+    if arguments.result is not None:
+        check_output(arguments.result, ".h5ad", inputs)
+    settings = _settings(arguments)
+    cells, reference = _inputs(arguments)
+    weights = arguments.location_weights
+    fitted = fit_perler(
+        cells,
+        reference,
+        settings=settings,
+        location_weights=None if weights is None else _location_weights(weights, reference.locations),
+        weights=None if arguments.weights is None else tuple(arguments.weights),
+        progress=_progress(arguments),
+    )
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    fitted.save(arguments.out)
+    written = {"written": str(arguments.out)}
+    if arguments.result is not None:
+        write_h5ad(fitted.reconstruct(progress=_progress(arguments)), arguments.result)
+        written["and"] = str(arguments.result)
+    print(as_lines(describe_fit(fitted) | written))
+
+
+def reconstruct(arguments: argparse.Namespace) -> None:
+    """Reconstruct genes from a saved fit."""
+    check_output(arguments.out, ".h5ad", [arguments.fit, arguments.cells, arguments.genes_file])
+    fitted = load_fit(arguments.fit)
+    result = fitted.reconstruct(
+        _genes(arguments),
+        standardise=arguments.z_score,
+        cells=_cells(arguments, fitted.landmarks),
+        progress=_progress(arguments),
+    )
+    write_h5ad(result, arguments.out)
+    size = f"{result.n_obs} locations x {result.n_vars} genes"
+    print(f"{arguments.out}  {size}, {result.uns['perler']['units']}")
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Print the scores of a fit, and write them if asked to."""
+    if arguments.out is not None:
+        check_output(arguments.out, ".csv", [arguments.fit])
+    fitted = load_fit(arguments.fit)
+    print(score_table(fitted, arguments.show))
+    if arguments.out is not None:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(arguments.out) as temporary:
+            fitted.scores.to_csv(temporary)
+        print(f"written  {arguments.out}")
+
+
+def info(arguments: argparse.Namespace) -> None:
+    """Print what files hold, and what two of them share."""
+    names = []
+    for path in arguments.files:
+        pairs, genes = describe_file(path)
+        names += [] if genes is None else [set(genes)]
+        print(path)
+        print(as_lines(pairs, indent="  "))
+    if len(names) == 2:
+        shared = sorted(names[0] & names[1])
+        some = f": {', '.join(shared[:5])}{', ...' if len(shared) > 5 else ''}" if shared else ""
+        print(f"gene names in both: {len(shared)}{some}")
+
+
+def _simulation(arguments: argparse.Namespace) -> dict[str, Any]:
+    sizes = {f"n_{name}": getattr(arguments, name) for name in ("cells", "locations", "genes", "landmarks")}
+    return {"seed": arguments.seed, **sizes}
+
+
+def _settings(arguments: argparse.Namespace) -> PerlerSettings:
+    """The preset, or the defaults, with what was asked for on top."""
+    start = PerlerSettings.released() if arguments.preset == "released" else PerlerSettings()
+    given = {field.name: getattr(arguments, field.name, None) for field in dataclasses.fields(start)}
+    return dataclasses.replace(start, **{name: value for name, value in given.items() if value is not None})
+
+
+def _inputs(arguments: argparse.Namespace) -> tuple[CellExpression, SpatialReference]:
+    """Both inputs; names of one tell which way round a table of the other lies."""
+
+    def reference(landmarks: np.ndarray | None) -> SpatialReference:
+        return read_reference(
+            arguments.reference,
+            coordinates=arguments.coordinates,
+            landmarks=landmarks,
+            scale=arguments.reference_scale,
+        )
+
+    if is_table(arguments.reference) and arguments.reference.exists():
+        cells = _cells(arguments, np.array(possible_genes(read_table(arguments.reference)), dtype=object))
+        return cells, reference(cells.genes)
+    atlas = reference(None)
+    return _cells(arguments, atlas.genes), atlas
+
+
+def _cells(arguments: argparse.Namespace, landmarks: np.ndarray) -> CellExpression:
+    return read_cells(
+        arguments.cells,
+        landmarks=landmarks,
+        layer=arguments.layer,
+        scale=arguments.cells_scale,
+        backed=arguments.backed,
+    )
+
+
+def _genes(arguments: argparse.Namespace) -> list[str] | None:
+    """Names that were asked for; None is all."""
+    if arguments.genes is not None:
+        names = arguments.genes.split(",")
+    elif arguments.genes_file is not None:
+        try:
+            names = arguments.genes_file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise PerlerFileError(
+                f"expected a text file of gene names at {arguments.genes_file}; found otherwise ({error})"
+            ) from error
+    else:
+        return None
+    names = [name.strip() for name in names if name.strip()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        found = f"{', '.join(twice)} repeated" if twice else "none"
+        raise PerlerInputError(f"expected names of genes, each once; found {found}")
+    return names
+
+
+def _location_weights(path: Path, locations: np.ndarray) -> np.ndarray:
+    """One number per location, by name."""
+    if not path.exists():
+        raise PerlerFileError(f"expected a file at {path}; found none; check the path")
+    table = read_table(path)
+    table.index = table.index.astype(str)
+    numbers = table.select_dtypes("number")
+    missing = [name for name in map(str, locations) if name not in table.index]
+    if numbers.shape[1] != 1 or missing or not table.index.is_unique:
+        raise PerlerInputError(
+            f"expected a header, the name of each location once and one column of numbers in {path}; found "
+            f"{numbers.shape[1]} columns of numbers and no row for {len(missing)} of {len(locations)} "
+            f"locations ({', '.join(missing[:3]) or 'names repeat'}); name the rows as the reference does"
+        )
+    return numbers.iloc[:, 0].loc[list(map(str, locations))].to_numpy(np.float64)
+
+
+def _progress(arguments: argparse.Namespace) -> bool:
+    """Bars are for people: not into files or pipes."""
+    return not arguments.quiet and sys.stderr.isatty()

@@ -1,0 +1,184 @@
+"""What a fit or a file holds, in words: properties by name, as texts ready to print."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+
+from perler_jax.errors import PerlerFileError
+from perler_jax.files import load_fit
+from perler_jax.fit import PerlerFit
+from perler_jax.inputs.data import SpatialReference
+from perler_jax.inputs.intake import as_cells, as_reference
+from perler_jax.inputs.io import read_cells, read_reference
+from perler_jax.inputs.tables import TABLE_SUFFIXES, read_table, reading
+from perler_jax.settings import PerlerSettings
+
+__all__ = ["as_lines", "describe_file", "describe_fit", "is_table", "possible_genes", "score_table"]
+
+Pairs = dict[str, str]
+
+
+def describe_fit(fit: PerlerFit) -> Pairs:
+    """A fit in a dozen lines."""
+    record, tuned, folds = fit.provenance(), fit.tuning is not None, fit.scores["fold"].nunique()
+    defaults = PerlerSettings()
+    changed = [
+        f"{field.name}={value}"
+        for field in dataclasses.fields(defaults)
+        if (value := getattr(fit.settings, field.name)) != getattr(defaults, field.name)
+    ]
+    per_cell = record["log_likelihood"] / len(fit.cell_names)
+    steps = f"{record['em_steps']} steps, {'converged' if record['em_converged'] else 'NOT converged'}"
+    weights = f"alpha {record['alpha']:.4g}, beta {record['beta']:.4g}"
+    measure = "AUC" if fit.settings.objective == "roc" else "correlation"
+    means = fit.scores[["nested", "held_out", "reconstruction"]].mean()
+    pairs = {
+        "cells": f"{_few(fit.cell_names)}, {record['preprocessing']['formula']}",
+        "locations": f"{_few(fit.reference.locations)}, {_extent(fit.reference.coordinates)}",
+        "landmarks": _few(fit.landmarks),
+        "settings": ", ".join(changed) or "defaults",
+        "metagenes": str(record["n_metagenes"]),
+        "EM": f"{steps}, log-likelihood {per_cell:.3f} nats per cell",
+        "weights": f"{weights}, {f'tuned on {folds} groups of held-out landmarks' if tuned else 'as given'}",
+    }
+    if tuned:
+        pairs["nested score"] = f"{means['nested']:.3f} {measure}, landmark unseen by fit and tuning"
+        pairs["held-out score"] = f"{means['held_out']:.3f}, landmark unseen by the fit"
+    pairs["reconstruction"] = f"{means['reconstruction']:.3f} {measure}, landmark in the fit"
+    pairs["seconds"] = f"{sum(fit.seconds.values()):.1f}: " + ", ".join(
+        f"{stage.replace('_', '-')} {value:.1f}" for stage, value in fit.seconds.items()
+    )
+    return pairs
+
+
+def score_table(fit: PerlerFit, show: int) -> str:
+    """The scores of the best and the worst landmarks, and the mean of all."""
+    columns = ["nested", "held_out", "reconstruction"] if fit.tuning is not None else ["reconstruction"]
+    ordered = fit.scores[columns].sort_values(columns[0], ascending=False)
+    means = ordered.mean().to_frame("mean of all").T
+    undefined = int(ordered.isna().any(axis=1).sum())
+    measure = "AUC" if fit.settings.objective == "roc" else "correlation"
+    lines = [f"{measure} of {len(ordered)} landmarks, best first by {columns[0]}"]
+    if len(ordered) > 2 * show:
+        lines[0] += f"; {len(ordered) - 2 * show} in the middle left out"
+        ordered = pd.concat([ordered.head(show), ordered.tail(show)])
+    table = pd.concat([ordered, means]).rename(columns={"held_out": "held-out"})
+    lines.append(table.to_string(float_format="{:.3f}".format))
+    if undefined:
+        lines.append(f"{undefined} without a score (a constant prediction), not in the mean")
+    return "\n".join(lines)
+
+
+def describe_file(path: Path) -> tuple[Pairs, Sequence[str] | None]:
+    """What a file is, and the names of its genes where it is data.
+
+    Raises:
+        PerlerFileError: missing, damaged, or of an unknown kind.
+    """
+    if not path.exists():
+        raise PerlerFileError(f"expected a file at {path}; found none; check the path")
+    if path.suffix == ".h5ad":
+        return _describe_h5ad(path)
+    if is_table(path):
+        table = read_table(path)
+        return {"kind": "table", "rows": _few(table.index), "columns": _few(table.columns)}, possible_genes(
+            table
+        )
+    keys = _npz_keys(path) if path.suffix == ".npz" else set()
+    if path.suffix == ".npz" and not keys & {"cells", "locations"}:  # a fit, or the reader says what else
+        fit = load_fit(path)
+        made = {"kind": f"fit by perler_jax {fit.provenance()['perler_jax']}", "intact": "yes, by checksums"}
+        return made | describe_fit(fit), None
+    if "locations" in keys:
+        reference = read_reference(path)
+        return _describe_reference(reference), list(reference.genes)
+    cells = read_cells(path)
+    pairs = {"kind": "cells", "cells": _few(cells.cells), "genes": _few(cells.genes), "scale": cells.scale}
+    return pairs, list(cells.genes)
+
+
+def is_table(path: Path) -> bool:
+    """Whether the name is that of a csv or tsv file."""
+    return path.name.lower().endswith(TABLE_SUFFIXES)
+
+
+def possible_genes(table: pd.DataFrame) -> list[str]:
+    """Row and column names, without an axis that only numbers its rows or columns: those are never genes."""
+    names: list[str] = []
+    for axis in (table.columns, table.index):
+        labels = axis.astype(str)
+        counted = [np.arange(start, start + len(labels)).astype(str) for start in (0, 1)]
+        if not any(np.array_equal(labels, count) for count in counted):
+            names += list(labels)
+    return names
+
+
+def as_lines(pairs: Pairs, indent: str = "") -> str:
+    """Names and texts in two columns."""
+    width = max(map(len, pairs))
+    return "\n".join(f"{indent}{name:<{width}}  {text}" for name, text in pairs.items())
+
+
+def _describe_h5ad(path: Path) -> tuple[Pairs, list[str]]:
+    with reading(path):
+        table = anndata.read_h5ad(path, backed="r")
+    try:
+        rows, genes, names = _few(table.obs_names), _few(table.var_names), list(table.var_names)
+        extra = {"layers": ", ".join(table.layers), "obs": ", ".join(table.obs.columns)}
+        extra = {name: text for name, text in extra.items() if text}
+        if "perler" in table.uns:
+            made = table.uns["perler"]
+            pairs = {
+                "kind": f"reconstruction by perler_jax {made['perler_jax']}",
+                "locations": f"{rows}, {_extent(table.obsm.get('spatial'))}",
+                "genes": genes,
+                "units": str(made["units"]),
+                "weights": f"alpha {made['alpha']:.4g}, beta {made['beta']:.4g}",
+                "landmarks": str(made["n_landmarks"]),
+            }
+        elif "spatial" in table.obsm:
+            pairs = _describe_reference(as_reference(table)) | extra
+        else:
+            kind = "cells (or a reference without positions)"
+            pairs = {"kind": kind, "cells": rows, "genes": genes, "scale": as_cells(table).scale} | extra
+    finally:
+        table.file.close()
+    return pairs, names
+
+
+def _describe_reference(reference: SpatialReference) -> Pairs:
+    return {
+        "kind": "reference (or cells with positions)",
+        "locations": f"{_few(reference.locations)}, {_extent(reference.coordinates)}",
+        "landmarks": _few(reference.genes),
+        "scale": reference.scale + (", only 0 and 1" if reference.is_binary else ""),
+    }
+
+
+def _npz_keys(path: Path) -> set[str]:
+    """Names of the arrays; none of a damaged file, which the reader of fits explains."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return set(archive.files)
+    except Exception:  # zipfile, zlib and NumPy each have their own ways to fail
+        return set()
+
+
+def _few(names: Sequence[Any] | pd.Index | np.ndarray) -> str:
+    """How many, and the first ones."""
+    shown = ", ".join(map(str, names[:3]))
+    return f"{len(names)} ({shown}{', ...' if len(names) > 3 else ''})"
+
+
+def _extent(coordinates: Any) -> str:
+    if coordinates is None:
+        return "no positions"
+    spans = " x ".join(f"{span:.3g}" for span in np.ptp(np.asarray(coordinates, np.float64), axis=0))
+    return f"{np.shape(coordinates)[1]}D, {spans} units"

@@ -1,0 +1,150 @@
+"""Groups of command-line options: those that commands share, and the many of `fit`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+from perler_jax.held_out.tuning import Objective, Search
+from perler_jax.inputs.checks import CellScale, ReferenceScale
+from perler_jax.metagenes import Reduction
+from perler_jax.preprocessing import Normalisation
+from perler_jax.settings import NamedCovariance, PerlerSettings, Precision
+
+__all__ = ["add_cells", "add_fit", "add_simulation", "at_least"]
+
+
+def add_fit(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `fit`; those named like a field of `PerlerSettings` set it, and None leaves it alone."""
+    add_cells(
+        parser,
+        "dissociated cells: .h5ad, .npz, a 10x folder, or a table (.csv, .tsv, .txt, also .gz; either way "
+        "round); raw counts are best",
+    )
+    parser.add_argument(
+        "reference",
+        type=Path,
+        metavar="REFERENCE",
+        help="landmarks at known locations: .h5ad (positions in obsm['spatial']), .npz, or a table",
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FIT.npz", help="the fit, to write")
+    parser.add_argument(
+        "--result", type=Path, metavar="RESULT.h5ad", help="also write the patterns of all genes"
+    )
+    inputs = parser.add_argument_group("the reference")
+    inputs.add_argument(
+        "--coordinates",
+        type=Path,
+        metavar="TABLE",
+        help="positions of the locations, 2 or 3 columns with a header; matched by name if the first column "
+        "holds names, else in order",
+    )
+    inputs.add_argument(
+        "--location-weights",
+        type=Path,
+        metavar="TABLE",
+        help="how many cells come from each location, in any unit (areas, nuclei): name and number "
+        "(default: equally many)",
+    )
+    inputs.add_argument(
+        "--reference-scale",
+        choices=get_args(ReferenceScale),
+        default="auto",
+        help="linear values become log2(1 + x) (default: auto, log if any is below 0)",
+    )
+
+    defaults = PerlerSettings()
+    method = parser.add_argument_group("method")
+    method.add_argument("--preset", choices=("released",), help="start from what the released program does")
+    method.add_argument(
+        "--n-metagenes",
+        type=at_least(1),
+        metavar="N",
+        help=f"dimensions of the shared space (default: {defaults.n_metagenes})",
+    )
+    method.add_argument(
+        "--learn-location-weights",
+        action="store_true",
+        default=None,
+        help="learn how many cells come from each location instead of fixing it",
+    )
+    method.add_argument(
+        "--refine",
+        action="store_true",
+        default=None,
+        help="carry over what landmarks explain of a gene and smooth over positions, both tuned on held-out "
+        "landmarks (default: the plain weighted mean of the paper)",
+    )
+    tuning = parser.add_argument_group("tuning and scores")
+    tuning.add_argument(
+        "--folds",
+        type=at_least(2),
+        metavar="N",
+        help="hold landmarks out in N groups (default: one at a time up to 200 landmarks, else 10 groups)",
+    )
+    tuning.add_argument(
+        "--weights",
+        type=float,
+        nargs=2,
+        metavar=("ALPHA", "BETA"),
+        help="use these weights: nothing is held out, tuned or scored, which is quick",
+    )
+    tuning.add_argument(
+        "--seed", type=int, metavar="N", help=f"of the split into groups (default: {defaults.seed})"
+    )
+    for group, name, words, about in (
+        (method, "reduction", Reduction, "how landmarks become metagenes"),
+        (method, "normalisation", Normalisation, "total to which counts are scaled before log2(1 + x)"),
+        (method, "covariance", NamedCovariance, "spread that distances are measured in"),
+        (method, "dtype", Precision, "precision of the computation"),
+        (tuning, "objective", Objective, "what tuning maximises; roc is for binary references"),
+        (tuning, "search", Search, "how to find the maximum"),
+    ):
+        default = getattr(defaults, name) or f"{defaults.search_used}; grid for roc"
+        group.add_argument(f"--{name}", choices=get_args(words), help=f"{about} (default: {default})")
+
+
+def add_cells(parser: argparse.ArgumentParser, about: str) -> None:
+    """The file of cells, and how to read it."""
+    parser.add_argument("cells", type=Path, metavar="CELLS", help=about)
+    group = parser.add_argument_group("the cells")
+    group.add_argument("--layer", metavar="NAME", help="layer of the h5ad to use in place of X")
+    group.add_argument(
+        "--cells-scale",
+        choices=get_args(CellScale),
+        default="auto",
+        help="counts are normalised, logs left alone (default: auto, counts if all are whole numbers)",
+    )
+    group.add_argument(
+        "--backed", action="store_true", help="leave the h5ad's X on disk and read it piece by piece"
+    )
+
+
+def add_simulation(parser: argparse.ArgumentParser, title: str) -> None:
+    """Sizes and seed of a simulated embryo."""
+    group = parser.add_argument_group(title)
+    for name, default, about in (
+        ("seed", 0, "of the simulation"),
+        ("cells", 1000, "dissociated cells"),
+        ("locations", 2000, "locations of the reference; stripes need about 2000"),
+        ("genes", 300, "genes that the cells express"),
+        ("landmarks", 50, "genes of the reference"),
+    ):
+        group.add_argument(
+            f"--{name}", type=at_least(0), default=default, metavar="N", help=f"{about} (default: {default})"
+        )
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """A whole number that is not too small, as an argparse type."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"expected at least {minimum}, found {value}")
+        return value
+
+    number.__name__ = "whole number"  # what argparse calls it in its own message
+    return number

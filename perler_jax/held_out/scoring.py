@@ -1,0 +1,141 @@
+"""Held-out scores as a function of alpha and beta: what tuning searches.
+
+Folds are scored a chunk at a time by one compiled program, so that a coarse look can use a few folds only
+and a progress bar can move.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from perler_jax.held_out.cross_validation import HeldOutFits, Score, held_out_scores
+from perler_jax.weights import WeightParams
+
+__all__ = ["HeldOutScorer"]
+
+_CHUNK = 12  # folds per call
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class HeldOutScorer:
+    """Scores of held-out landmarks for any weights.
+
+    Attributes:
+        fits: from `fit_held_out`.
+        cells: centred log2 landmark expression, as in the fits.
+        reference: centred log2 landmark expression, as in the fits.
+        covariance: of the distance.
+        landmark_covariance: used in its place.
+        score: "pearson", or "auc" for binary references.
+    """
+
+    fits: HeldOutFits
+    cells: Float[Array, "cells landmarks"]
+    reference: Float[Array, "locations landmarks"]
+    covariance: Literal["fitted", "pooled"] = "fitted"
+    landmark_covariance: Float[Array, "landmarks landmarks"] | None = None
+    score: Score = "pearson"
+
+    def __repr__(self) -> str:
+        return f"HeldOutScorer({self.fits!r}, {self.score})"
+
+    def __call__(
+        self, points: Float[np.ndarray, "*folds points 2"], *, every: int = 1
+    ) -> Float[np.ndarray, "points landmarks"]:
+        """Scores at (alpha, beta) points: shared (points, 2), or one set per fold (folds, points, 2).
+
+        Args:
+            points: alpha and beta.
+            every: look at every so many folds only; the genes of the others are NaN.
+        """
+        merged = np.full((points.shape[-2], self.cells.shape[1]), np.nan)
+        for rows, chunk in self._chunks(every):
+            own = points if points.ndim == 2 else points[rows]
+            found = np.asarray(self._score(chunk)(self._weights(own)), np.float64)
+            merged = np.where(np.isnan(found), merged, found)
+        return merged
+
+    def derivatives(
+        self, point: Float[np.ndarray, " 2"]
+    ) -> tuple[Float[np.ndarray, " landmarks"], Float[np.ndarray, "landmarks 2"]]:
+        """Scores at one point with their exact derivatives in alpha and beta, by forward mode in one pass."""
+        scores = np.full(self.cells.shape[1], np.nan)
+        slopes = np.full((self.cells.shape[1], 2), np.nan)
+        for _, chunk in self._chunks(1):
+            found, slope = _with_derivatives(
+                chunk,
+                jnp.asarray(point, self.cells.dtype),
+                self.cells,
+                self.reference,
+                covariance=self.covariance,
+                landmark_covariance=self.landmark_covariance,
+                score=self.score,
+            )
+            held = ~np.isnan(found)
+            scores[held], slopes[held] = np.asarray(found)[held], np.asarray(slope)[held]
+        return scores, slopes
+
+    def _score(self, chunk: HeldOutFits) -> functools.partial:
+        return functools.partial(
+            held_out_scores,
+            chunk,
+            cells=self.cells,
+            reference=self.reference,
+            covariance=self.covariance,
+            landmark_covariance=self.landmark_covariance,
+            score=self.score,
+        )
+
+    def _weights(self, points: np.ndarray) -> WeightParams:
+        values = jnp.asarray(points, self.cells.dtype)
+        return WeightParams(values[..., 0], values[..., 1])
+
+    def _chunks(self, every: int) -> list[tuple[np.ndarray, HeldOutFits]]:
+        """Folds in groups of one size; the last is filled up with folds that hold nothing out."""
+        rows = np.arange(0, len(self.fits.n_steps), every)
+        size = min(_CHUNK, len(self.fits.n_steps))
+        chunks = []
+        for start in range(0, len(rows), size):
+            taken = rows[start : start + size]
+            filled = np.concatenate([taken, np.repeat(taken[-1:], size - len(taken))])
+            chunk = jax.tree.map(lambda leaf, at=filled: leaf[at], self.fits)
+            held = chunk.held & (jnp.arange(size) < len(taken))[:, None]
+            chunks.append((filled, dataclasses.replace(chunk, held=held)))
+        return chunks
+
+
+@functools.partial(jax.jit, static_argnames=("covariance", "score"))
+def _with_derivatives(
+    fits: HeldOutFits,
+    point: Float[Array, " 2"],
+    cells: Float[Array, "cells landmarks"],
+    reference: Float[Array, "locations landmarks"],
+    *,
+    covariance: Literal["fitted", "pooled"],
+    landmark_covariance: Array | None,
+    score: Score,
+) -> tuple[Float[Array, " landmarks"], Float[Array, "landmarks 2"]]:
+    def scores(at: Array) -> Array:
+        weights = WeightParams(at[:1], at[1:])
+        return held_out_scores(
+            fits,
+            weights,
+            cells,
+            reference,
+            covariance=covariance,
+            landmark_covariance=landmark_covariance,
+            score=score,
+        )[0]
+
+    # One direction after the other: both at once make batched products, which are slow on the CPU.
+    found, slopes = jax.lax.map(
+        lambda direction: jax.jvp(scores, (point,), (direction,)), jnp.eye(2, dtype=point.dtype)
+    )
+    return found[0], slopes.T

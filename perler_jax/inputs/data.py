@@ -1,0 +1,216 @@
+"""Labelled inputs: the cells and the reference map.
+
+Names travel with the arrays up to the point where numbers go into the model. An input is validated once, on
+construction, and never changed: large arrays are shared with the caller, not copied, and never written to.
+Nothing here is a JAX pytree and nothing here depends on JAX.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from perler_jax.errors import PerlerInputError
+from perler_jax.inputs import checks, storage
+from perler_jax.inputs.labels import Names, as_labels, name_positions, positions
+
+__all__ = ["CellExpression", "SpatialReference"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CellExpression:
+    """Expression of dissociated cells, with the names of cells and genes.
+
+    Attributes:
+        values: (cells, genes) NumPy array, SciPy sparse matrix or array (CSR, CSC; others become CSR), or a
+            backed X of an h5ad file (``h5py.Dataset``, AnnData's backed CSR or CSC). Never written to.
+        cells: (cells,) unique names.
+        genes: (genes,) unique names.
+        scale: "counts" (molecules) or "log" (already normalised and on a log scale); "auto" is replaced by
+            what the values say: non-negative integers are counts, anything else is log.
+        survey: what the values were seen to be.
+
+    Raises:
+        PerlerInputError: shapes and names disagree, names repeat, fewer than two cells, NaN or infinity,
+            or the values contradict the scale. Backed values are checked where they are read.
+    """
+
+    values: Any
+    cells: Shaped[np.ndarray, " cells"]
+    genes: Shaped[np.ndarray, " genes"]
+    scale: checks.CellScale = "auto"
+    survey: storage.Survey = field(init=False)
+
+    def __post_init__(self) -> None:
+        values = storage.plain(self.values)
+        checks.require_matrix(values, "cells", "genes")
+        cells = as_labels(self.cells, "cell", "row", values.shape[0])
+        genes = as_labels(self.genes, "gene", "column", values.shape[1])
+        scale, survey = checks.cell_scale(self.scale, values, cells, genes)
+        vars(self).update(values=values, cells=cells, genes=genes, scale=scale, survey=survey)
+
+    def __repr__(self) -> str:
+        kind = f"{'backed ' if self.is_backed else ''}{storage.layout(self.values)} {self.values.dtype}"
+        return f"CellExpression({self.n_cells} cells x {self.n_genes} genes, {self.scale}, {kind})"
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return len(self.cells)
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes."""
+        return len(self.genes)
+
+    @property
+    def is_backed(self) -> bool:
+        """Whether the values lie in a file and are read when asked for."""
+        return storage.is_backed(self.values)
+
+    def dense(self, genes: Names, cells: Any = None) -> Float[np.ndarray, "cells genes"]:
+        """Values of the named genes, in the order given; only these are made dense.
+
+        Args:
+            genes: names, each present.
+            cells: names, positions or a mask; all cells by default.
+
+        Returns:
+            (cells, genes) float32 if the values are float32 or smaller floats, else float64.
+
+        Raises:
+            PerlerInputError: a name is unknown (near misses are shown), or a backed value is NaN or infinite.
+        """
+        columns = name_positions(genes, self.genes, "gene")
+        rows = None if cells is None else positions(cells, self.cells, "cell")
+        return storage.dense_float(self._read(columns, rows))
+
+    def gene_blocks(
+        self, genes: Names | None, size: int
+    ) -> Iterator[tuple[Shaped[np.ndarray, " genes"], Float[np.ndarray, "cells genes"]]]:
+        """Walk over genes in dense blocks, with memory of order cells x size.
+
+        CSR values in memory are turned into CSC once, on first use (give CSC to avoid that copy). A backed
+        file is read in as few passes as a fixed memory budget allows.
+
+        Args:
+            genes: names in the order wanted; None for all genes.
+            size: genes per block, at least 1; the last block may be smaller.
+
+        Returns:
+            Iterator over (names, dense block).
+
+        Raises:
+            PerlerInputError: a name is unknown or ``size`` < 1; raised at once, not at the first block.
+        """
+        columns = np.arange(self.n_genes) if genes is None else name_positions(genes, self.genes, "gene")
+        if size < 1:
+            raise PerlerInputError(
+                f"expected a block size of at least 1 gene; found {size}; pass e.g. size=512"
+            )
+        return (
+            (self.genes[chosen[start : start + size]], storage.dense_float(slab[:, start : start + size]))
+            for chosen in storage.column_passes(self.values, columns, size)
+            for slab in (self._read(chosen),)
+            for start in range(0, len(chosen), size)
+        )
+
+    def totals(self) -> Float[np.ndarray, " cells"]:
+        """Sum of each cell's values over all genes: molecules per cell, if the values are counts."""
+        return storage.row_sums(self.values)
+
+    def detected(self) -> Float[np.ndarray, " genes"]:
+        """Fraction of cells in which each gene is seen (value above zero)."""
+        return storage.count_positive(self.values) / self.n_cells
+
+    def take_cells(self, cells: Any) -> "CellExpression":
+        """The chosen cells, in the order given; backed values are read into memory, still sparse.
+
+        Args:
+            cells: names, positions or a mask.
+        """
+        rows = positions(cells, self.cells, "cell")
+        values = self._read(slice(None), rows) if self.is_backed else self.values[rows]
+        return replace(self, values=values, cells=self.cells[rows])
+
+    @cached_property
+    def _by_gene(self) -> Any:
+        in_rows = storage.layout(self.values) == "csr" and not self.is_backed
+        return self.values.tocsc() if in_rows else self.values
+
+    def _read(self, columns: np.ndarray | slice, rows: np.ndarray | None = None) -> Any:
+        """The chosen genes (and cells) in memory; what comes from a file is checked."""
+        block = storage.gather(self._by_gene, columns, rows)
+        if self.is_backed:
+            cells = self.cells if rows is None else self.cells[rows]
+            checks.cell_scale(self.scale, block, cells, self.genes[columns])
+        return block
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SpatialReference:
+    """Expression of landmark genes at known locations: ISH, smFISH, an atlas or zones.
+
+    Attributes:
+        values: (locations, landmarks) NumPy float array, shared with the caller and never written to.
+        locations: (locations,) unique names.
+        genes: (landmarks,) unique names.
+        coordinates: (locations, 2 or 3) positions in any length unit, or None.
+        scale: "linear" (log2(1 + h) is applied later) or "log"; "auto" is replaced by linear unless there are
+            negative values.
+
+    Raises:
+        PerlerInputError: shapes and names disagree, names repeat, fewer than two locations, NaN or infinity,
+            negative linear values.
+    """
+
+    values: Float[np.ndarray, "locations landmarks"]
+    locations: Shaped[np.ndarray, " locations"]
+    genes: Shaped[np.ndarray, " landmarks"]
+    coordinates: Float[np.ndarray, "locations axes"] | None = None
+    scale: checks.ReferenceScale = "auto"
+
+    def __post_init__(self) -> None:
+        checks.require_matrix(self.values, "locations", "landmarks")
+        values = storage.read_only(storage.dense_float(self.values))
+        locations = as_labels(self.locations, "location", "row", values.shape[0])
+        genes = as_labels(self.genes, "landmark", "column", values.shape[1])
+        scale = checks.reference_scale(self.scale, values, locations, genes)
+        coordinates = self.coordinates
+        if coordinates is not None:
+            checks.require_coordinates(coordinates, locations)
+            coordinates = storage.read_only(storage.dense_float(coordinates))
+        vars(self).update(
+            values=values, locations=locations, genes=genes, coordinates=coordinates, scale=scale
+        )
+
+    def __repr__(self) -> str:
+        where = "no coordinates" if self.coordinates is None else f"{self.coordinates.shape[1]}D"
+        kind = f"{self.scale}{', binary' if self.is_binary else ''}"
+        return (
+            f"SpatialReference({self.n_locations} locations x {len(self.genes)} landmarks, {kind}, {where})"
+        )
+
+    @property
+    def n_locations(self) -> int:
+        """Number of locations."""
+        return len(self.locations)
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether every value is 0 or 1."""
+        return bool(np.isin(self.values, (0.0, 1.0)).all())
+
+    def take_locations(self, locations: Any) -> "SpatialReference":
+        """The chosen locations (names, positions or a mask), in the order given."""
+        rows = positions(locations, self.locations, "location")
+        where = None if self.coordinates is None else self.coordinates[rows]
+        return replace(self, values=self.values[rows], locations=self.locations[rows], coordinates=where)
+
+    def drop_genes(self, genes: Names) -> "SpatialReference":
+        """The reference without the named landmarks; every name must be present."""
+        keep = np.delete(np.arange(len(self.genes)), name_positions(genes, self.genes, "landmark"))
+        return replace(self, values=self.values[:, keep], genes=self.genes[keep])

@@ -1,0 +1,1 @@
+"""How well a prediction agrees with what is known."""

@@ -1,0 +1,1 @@
+"""A synthetic embryo with known truth."""
