@@ -7,6 +7,7 @@ device.
 
 from perler_jax.datasets import load_fly
 from perler_jax.errors import PerlerFileError, PerlerInputError, PerlerWarning
+from perler_jax.evidence import CellEvidence, coordinate_evidence, region_evidence
 from perler_jax.files import load_fit
 from perler_jax.fit import PerlerFit
 from perler_jax.inputs.data import CellExpression, SpatialReference
@@ -17,6 +18,7 @@ from perler_jax.settings import PerlerSettings
 from perler_jax.simulation.simulate import SimulatedEmbryo, simulate_embryo
 
 __all__ = [
+    "CellEvidence",
     "CellExpression",
     "PerlerFileError",
     "PerlerFit",
@@ -27,10 +29,12 @@ __all__ = [
     "SpatialReference",
     "as_cells",
     "as_reference",
+    "coordinate_evidence",
     "fit_perler",
     "load_fit",
     "load_fly",
     "read_cells",
     "read_reference",
+    "region_evidence",
     "simulate_embryo",
 ]

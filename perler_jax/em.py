@@ -14,14 +14,16 @@ from jaxtyping import Array, Bool, Float, Int
 
 from perler_jax._typing import pytree
 from perler_jax.acceleration import Step, secant_step
+from perler_jax.evidence import CellEvidence
 from perler_jax.mixture import MappingParams, SufficientStatistics, expected_statistics
+from perler_jax.noise import GAUSSIAN, ForeignCells, NoiseFamily
 from perler_jax.streaming import Tiles
 
 _ROUNDING = 8  # units in the last place below which a sum of squares is rounding
 
 StopRule = Literal["relative", "released"]
 
-__all__ = ["EMResult", "StopRule", "fit_em", "initial_params", "m_step", "run_em"]
+__all__ = ["EMResult", "StopRule", "fit_em", "foreign_share_step", "initial_params", "m_step", "run_em"]
 
 
 @pytree
@@ -61,8 +63,19 @@ def initial_params(
     cells: Float[Array, "cells metagenes"],
     reference: Float[Array, "locations metagenes"],
     log_location_weights: Float[Array, " locations"] | None = None,
+    *,
+    noise_family: NoiseFamily = GAUSSIAN,
+    foreign_share: float | None = None,
 ) -> MappingParams:
-    """A r + b with the mean and variance of x; noise as large as x itself (Methods, after Eq. 20)."""
+    """A r + b with the mean and variance of x; noise as large as x itself (Methods, after Eq. 20).
+
+    Args:
+        cells: x, metagenes of the cells.
+        reference: r, metagenes of the locations.
+        log_location_weights: ln pi; None is uniform.
+        noise_family: how cells scatter.
+        foreign_share: share of cells from elsewhere to begin with; None leaves that component out.
+    """
     spread, mapped_spread = _spread(cells), _spread(reference)
     informative = (spread > 0) & (mapped_spread > 0)
     a = jnp.where(informative, spread / jnp.where(informative, mapped_spread, 1.0), 0.0)
@@ -73,6 +86,8 @@ def initial_params(
         # location: unit noise keeps it out of every distance.
         noise=jnp.where(spread > 0, spread, 1.0),
         log_location_weights=log_location_weights,
+        foreign=None if foreign_share is None else ForeignCells.of_cells(cells, foreign_share),
+        noise_family=noise_family,
     )
 
 
@@ -108,16 +123,26 @@ def m_step(
     squared = s.cells_squared - a * s.cross - b * s.cells
     # In exact arithmetic 0 <= squared <= cells_squared; the floor is what float32 can resolve of it.
     floor = rounding * s.cells_squared
-    noise = jnp.sqrt(jnp.maximum(squared, floor) / s.mass)
+    noise = jnp.sqrt(jnp.maximum(squared, floor) / s.count)
     log_weights = params.log_location_weights
     if learn_location_weights:
-        log_weights = jnp.log(s.location_mass / s.mass)
-    return MappingParams(
+        log_weights = jnp.log(s.location_mass / s.count)
+    return dataclasses.replace(
+        params,
         sensitivity=jnp.where(informative, a, params.sensitivity),
         background=jnp.where(informative, b, params.background),
         noise=jnp.where(informative, noise, params.noise),
         log_location_weights=log_weights,
+        foreign=foreign_share_step(params.foreign, s),
     )
+
+
+def foreign_share_step(foreign: ForeignCells | None, statistics: SufficientStatistics) -> ForeignCells | None:
+    """The share of foreign cells that the posterior counts; never zero or one, whose logit is infinite."""
+    if foreign is None:
+        return None
+    share = statistics.foreign_mass / (statistics.count + statistics.foreign_mass)
+    return dataclasses.replace(foreign, share=jnp.clip(share, 1e-10, 1 - 1e-6))
 
 
 EStep = Callable[[MappingParams], SufficientStatistics]
@@ -191,6 +216,7 @@ def fit_em(
     reference: Float[Array, "locations metagenes"],
     start: MappingParams | None = None,
     *,
+    evidence: CellEvidence | None = None,
     learn_location_weights: bool = False,
     tolerance: float | Array = 1e-6,
     max_steps: int = 200,
@@ -203,7 +229,9 @@ def fit_em(
     Args:
         cells: x, metagenes of the cells.
         reference: r, metagenes of the locations.
-        start: initial parameters, which also carry pi; None starts as the paper does with uniform pi.
+        start: initial parameters, which also carry pi, the noise family and foreign cells; None starts as the
+            paper does with uniform pi.
+        evidence: what else is known of where each cell is from.
         learn_location_weights: update pi as well (slower to converge; the paper fixes it).
         tolerance: see `run_em`.
         max_steps: most M steps.
@@ -215,12 +243,17 @@ def fit_em(
     if learn_location_weights and start.log_location_weights is None:
         uniform = jnp.full(len(reference), -jnp.log(len(reference)), start.noise.dtype)
         start = dataclasses.replace(start, log_location_weights=uniform)
-    return run_em(
-        start,
-        lambda params: expected_statistics(params, cells, reference, tiles=tiles),
-        functools.partial(m_step, learn_location_weights=learn_location_weights),
+    run = functools.partial(
+        run_em,
+        e_step=lambda params: expected_statistics(params, cells, reference, evidence=evidence, tiles=tiles),
+        m_step=functools.partial(m_step, learn_location_weights=learn_location_weights),
         tolerance=tolerance,
         max_steps=max_steps,
         stop_rule=stop_rule,
         accelerate=accelerate,
     )
+    if start.foreign is not None:
+        # Beside the broad noise of a start every cell looks foreign: they are judged against a fitted map.
+        fitted = run(dataclasses.replace(start, foreign=None)).params
+        start = dataclasses.replace(fitted, foreign=start.foreign)
+    return run(start)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pandas as pd
 
 from perler_jax.em import EMResult
+from perler_jax.evidence import CellEvidence
 from perler_jax.fit import FORMAT_VERSION, KIND, PerlerFit
 from perler_jax.held_out.cross_validation import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
@@ -16,6 +17,7 @@ from perler_jax.inputs.data import SpatialReference
 from perler_jax.inputs.intake import as_cells
 from perler_jax.metagenes import MetageneMap
 from perler_jax.mixture import MappingParams
+from perler_jax.noise import ForeignCells, Gaussian, StudentT
 from perler_jax.preprocessing import Preprocessing
 from perler_jax.refinement import Refinement
 from perler_jax.settings import PerlerSettings, device_precision
@@ -30,13 +32,18 @@ _HOST: dict[str, type] = {
     "metagenes": MetageneMap,
     "tuning": Tuning,
     "refinement": Refinement,
+    "evidence": CellEvidence,
 }
-_DEVICE: dict[str, type] = {
+_DEVICE: dict[str, Any] = {
     "em": EMResult,
     "em/params": MappingParams,
+    "em/params/foreign": ForeignCells,
+    "em/params/noise_family": (Gaussian, StudentT),
     "weights": WeightParams,
     "held_out": HeldOutFits,
     "held_out/params": MappingParams,
+    "held_out/params/foreign": ForeignCells,
+    "held_out/params/noise_family": (Gaussian, StudentT),
 }
 
 

@@ -15,8 +15,10 @@ from anndata import AnnData
 from jaxtyping import Float, Shaped
 from tqdm import tqdm
 
+from perler_jax.density import cell_votes, foreign_cells, responsibilities
 from perler_jax.em import EMResult
 from perler_jax.errors import PerlerInputError
+from perler_jax.evidence import CellEvidence
 from perler_jax.held_out.cross_validation import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
 from perler_jax.inputs.archive import write_archive
@@ -24,7 +26,6 @@ from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.intake import as_cells
 from perler_jax.inputs.labels import positions
 from perler_jax.metagenes import MetageneMap
-from perler_jax.mixture import responsibilities
 from perler_jax.preprocessing import Preprocessing, reference_landmarks
 from perler_jax.reconstruction import gene_block_size, reconstruct_blocks, zscore
 from perler_jax.refinement import Refinement, Refiner, standard_landmarks
@@ -71,6 +72,7 @@ class PerlerFit:
         seconds: wall time of each stage.
         covariance: of landmarks, where the user gave one for the distance.
         refinement: of the weighted means, where one was chosen.
+        evidence: what else is known of where each cell is from, where it was given.
     """
 
     settings: PerlerSettings
@@ -90,6 +92,7 @@ class PerlerFit:
     seconds: dict[str, float]
     covariance: Float[np.ndarray, "landmarks landmarks"] | None = None
     refinement: Refinement | None = None
+    evidence: CellEvidence | None = None
 
     def __repr__(self) -> str:
         scored = "" if self.tuning is None else f", nested score {self.scores['nested'].mean():.3f}"
@@ -152,6 +155,8 @@ class PerlerFit:
                 self.em.params.log_location_weights,
                 expression.gene_blocks(None if genes is None else list(names), block),
                 preprocess=self.preprocessing.apply,
+                evidence=self.evidence_on_device(),
+                votes=self._votes(),
                 refiner=self._refiner(expression),
                 block_size=block,
             ):
@@ -172,7 +177,10 @@ class PerlerFit:
         rows = np.arange(len(self.cell_names)) if cells is None else positions(cells, self.cell_names, "cell")
         with device_precision(self.settings.dtype):
             gamma = responsibilities(
-                self.em.params, jnp.asarray(self.cell_metagenes[rows]), jnp.asarray(self.reference_metagenes)
+                self.em.params,
+                jnp.asarray(self.cell_metagenes[rows]),
+                jnp.asarray(self.reference_metagenes),
+                self.evidence_on_device(rows),
             )
         return pd.DataFrame(np.asarray(gamma), index=self.cell_names[rows], columns=self.reference.locations)
 
@@ -197,6 +205,20 @@ class PerlerFit:
                 self._covariance(),
             )
 
+    def evidence_on_device(self, rows: Any = slice(None)) -> CellEvidence | None:
+        """The evidence of all or some cells, in the precision of the fit; None where there is none."""
+        if self.evidence is None:
+            return None
+        some = CellEvidence(np.asarray(self.evidence.of_cells)[rows], np.asarray(self.evidence.of_locations))
+        return some.astype(self.settings.dtype)
+
+    @property
+    def foreign(self) -> pd.Series:
+        """(cells,) probability that a cell is from none of the locations; zero without such a component."""
+        with device_precision(self.settings.dtype):
+            found = foreign_cells(self.em.params, *self._sides(), self.evidence_on_device())
+        return pd.Series(np.asarray(found), index=self.cell_names, name="foreign")
+
     def provenance(self) -> dict[str, Any]:
         """Plain values that say how the result was made, fit for ``uns`` and JSON."""
         return {
@@ -214,6 +236,12 @@ class PerlerFit:
             "em_converged": bool(self.em.converged),
             "seconds": dict(self.seconds),
         }
+
+    def _sides(self) -> tuple[jax.Array, jax.Array]:
+        return jnp.asarray(self.cell_metagenes), jnp.asarray(self.reference_metagenes)
+
+    def _votes(self) -> jax.Array | None:
+        return cell_votes(self.em.params, *self._sides(), self.evidence_on_device())
 
     def _covariance(self) -> Covariance:
         if self.covariance is None:

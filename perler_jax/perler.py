@@ -18,7 +18,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from perler_jax.density import cell_votes
 from perler_jax.em import fit_em, initial_params
+from perler_jax.evidence import CellEvidence, check_evidence
 from perler_jax.fit import PerlerFit
 from perler_jax.held_out.cross_validation import Score, correlation, fit_held_out, make_folds, roc_auc
 from perler_jax.held_out.refinement_tuning import RefinementTuning, refined_scores, tune_refinement
@@ -27,6 +29,7 @@ from perler_jax.held_out.tuning import Tuning, tune_weights, usual_points
 from perler_jax.inputs.intake import as_cells, as_reference
 from perler_jax.landmarks import align_landmarks
 from perler_jax.metagenes import clip_n_metagenes, fit_metagenes
+from perler_jax.noise import FOREIGN_SHARE
 from perler_jax.preprocessing import centre, preprocess_cells, reference_landmarks
 from perler_jax.refinement import Refinement, Refiner, candidate_refinements, standard_landmarks
 from perler_jax.settings import PerlerSettings, device_precision
@@ -47,6 +50,7 @@ def fit_perler(
     *,
     settings: PerlerSettings | None = None,
     location_weights: Any = None,
+    evidence: CellEvidence | None = None,
     totals: Any = None,
     weights: tuple[float, float] | None = None,
     covariance: Any = None,
@@ -62,6 +66,7 @@ def fit_perler(
         settings: choices of the method.
         location_weights: (locations,) how many cells come from each location, e.g. zone areas; None is
             uniform.
+        evidence: what else is known of where each cell is from (`region_evidence`, `coordinate_evidence`).
         totals: (cells,) molecules per cell where they are known better than from the table.
         weights: alpha and beta; given, nothing is held out and nothing tuned.
         covariance: (landmarks, landmarks) of log2 expression, for the distance in place of the one that the
@@ -92,6 +97,7 @@ def fit_perler(
             held_out=max(map(len, folds)),
         )
         log_weights = log_location_prior(location_weights, len(h))
+        check_evidence(evidence, len(y), len(h))
         matrix = landmark_covariance(covariance, landmarks)
         point = None if weights is None else weight_point(weights)
         metagenes = fit_metagenes(y, h, n_metagenes=n_metagenes, reduction=settings.reduction)
@@ -99,7 +105,13 @@ def fit_perler(
     with device_precision(settings.dtype):
         dtype = np.dtype(settings.dtype)
         log_pi = None if log_weights is None else jnp.asarray(log_weights, dtype)
+        known = None if evidence is None else evidence.astype(dtype)
+        model: dict[str, Any] = {
+            "noise_family": settings.noise_family,
+            "foreign_share": FOREIGN_SHARE if settings.foreign_cells else None,
+        }
         em_options: dict[str, Any] = {
+            "evidence": known,
             "learn_location_weights": settings.learn_location_weights,
             "tolerance": settings.tolerance,
             "max_steps": settings.max_steps,
@@ -109,7 +121,7 @@ def fit_perler(
         with _stage("em", seconds):
             x = jnp.asarray(y @ metagenes.cell_loadings, dtype)
             r = jnp.asarray(h @ metagenes.reference_loadings, dtype)
-            em = jax.block_until_ready(fit_em(x, r, initial_params(x, r, log_pi), **em_options))
+            em = jax.block_until_ready(fit_em(x, r, initial_params(x, r, log_pi, **model), **em_options))
         if not bool(em.converged):
             logger.warning(
                 "EM did not converge in %d steps: raise max_steps or tolerance", settings.max_steps
@@ -132,6 +144,7 @@ def fit_perler(
                     progress=functools.partial(
                         tqdm, desc="held-out fits", unit="fold", disable=not progress, leave=False
                     ),
+                    **model,
                     **em_options,
                 )
             with (
@@ -139,7 +152,9 @@ def fit_perler(
                 _bar("tuning", usual_points(settings.search_used), progress) as report,
             ):
                 tuning = tune_weights(
-                    HeldOutScorer(held_out, y_device, h_device, settings.covariance, matrix_device, measure),
+                    HeldOutScorer(
+                        held_out, y_device, h_device, settings.covariance, matrix_device, measure, known
+                    ),
                     folds,
                     objective=settings.objective,
                     search=settings.search_used,
@@ -158,6 +173,7 @@ def fit_perler(
                             atlas.coordinates,
                             covariance=settings.covariance,
                             landmark_covariance=matrix,
+                            evidence=known,
                             progress=functools.partial(
                                 tqdm, desc="refinement", unit="fold", disable=not progress, leave=False
                             ),
@@ -179,7 +195,11 @@ def fit_perler(
             atlas.coordinates,
         )
         rest, carried = refiner.split(landmarks, y)
-        means = weighted_means(chosen, near, far, em.params.log_location_weights, jnp.asarray(rest, dtype))[0]
+        means = weighted_means(
+            *(chosen, near, far, em.params.log_location_weights, jnp.asarray(rest, dtype)),
+            evidence=known,
+            votes=cell_votes(em.params, x, r, known),
+        )[0]
         refitted = jnp.asarray(refiner.smooth(np.asarray(means) + carried), dtype)
         compare = roc_auc if measure == "auc" else correlation
         table = _score_table(landmarks, folds, tuning, refined, np.asarray(compare(refitted.T, h_device.T)))
@@ -200,6 +220,7 @@ def fit_perler(
         tuning=tuning,
         seconds=seconds,
         covariance=matrix,
+        evidence=evidence,
         refinement=None if refined is None else refined.refinement,
     )
 

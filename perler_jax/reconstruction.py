@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from perler_jax.evidence import CellEvidence
 from perler_jax.refinement import Refiner
 from perler_jax.streaming import Tiles
 from perler_jax.weights import WeightParams, weighted_means
@@ -32,6 +33,8 @@ def reconstruct_blocks(
     *,
     preprocess: Callable[[np.ndarray], np.ndarray],
     block_size: int,
+    evidence: CellEvidence | None = None,
+    votes: Float[Array, " cells"] | None = None,
     refiner: Refiner | None = None,
     tiles: Tiles | None = None,
 ) -> Iterator[tuple[np.ndarray, Float[np.ndarray, "locations block"]]]:
@@ -44,6 +47,8 @@ def reconstruct_blocks(
         log_location_weights: ln pi; None is uniform.
         blocks: (names, raw expression (cells, block)) pairs, e.g. ``CellExpression.gene_blocks``.
         preprocess: raw block -> log2 block.
+        evidence: what else is known of where each cell is from.
+        votes: how much each cell counts; None counts all alike.
         refiner: refines the weighted means; None leaves them as they are.
         block_size: the widest block; narrower ones are padded so that one compiled program serves all.
         tiles: tile sizes; None chooses them.
@@ -62,7 +67,10 @@ def reconstruct_blocks(
         padded = np.zeros((block.shape[0], block_size), cells.dtype)
         padded[:, : block.shape[1]] = deviation
         result = weighted_means(
-            weights, cells, locations, log_location_weights, jnp.asarray(padded), tiles=tiles
+            *(weights, cells, locations, log_location_weights, jnp.asarray(padded)),
+            evidence=evidence,
+            votes=votes,
+            tiles=tiles,
         )
         values = np.asarray(result[0, :, : block.shape[1]]) + carried
         if refiner is not None:

@@ -13,8 +13,10 @@ from perler_jax.em import StopRule
 from perler_jax.errors import PerlerInputError
 from perler_jax.held_out.tuning import Objective, Search
 from perler_jax.metagenes import Reduction
+from perler_jax.noise import GAUSSIAN, NoiseFamily, StudentT
 from perler_jax.preprocessing import Normalisation
 
+Noise = Literal["gaussian", "student_t"]
 Precision = Literal["float32", "float64"]
 NamedCovariance = Literal["fitted", "pooled"]
 
@@ -24,6 +26,7 @@ _CHOICES = {
     "reduction": get_args(Reduction),
     "normalisation": get_args(Normalisation),
     "covariance": get_args(NamedCovariance),
+    "noise": get_args(Noise),
     "objective": get_args(Objective),
     "search": get_args(Search),
     "stop_rule": get_args(StopRule),
@@ -41,6 +44,10 @@ class PerlerSettings:
         normalisation: of counts, "max_total", "median", "cp10k" or "none"; logs are left as they are.
         covariance: of the distance, "fitted" (Eq. 23) or "pooled" (what the released program computed).
         learn_location_weights: learn pi by EM instead of fixing it.
+        noise: how cells scatter around the mapped reference, "gaussian" or "student_t" (heavy tails).
+        noise_df: degrees of freedom of "student_t".
+        foreign_cells: add a component for cells from elsewhere; the more surely a cell is of it, the less it
+            counts.
         folds: landmarks are held out in this many folds; None is one at a time up to 200 landmarks, else
             ten folds.
         objective: "mutual_information" (Eq. 26), "signed", or "roc" for binary references.
@@ -61,6 +68,9 @@ class PerlerSettings:
     normalisation: Normalisation = "max_total"
     covariance: NamedCovariance = "fitted"
     learn_location_weights: bool = False
+    noise: Noise = "gaussian"
+    noise_df: float = 5.0
+    foreign_cells: bool = False
     folds: int | None = None
     objective: Objective = "mutual_information"
     search: Search | None = None
@@ -83,6 +93,7 @@ class PerlerSettings:
             raise PerlerInputError(f"expected folds >= 2 or None; found {self.folds}")
         if not self.tolerance > 0:
             raise PerlerInputError(f"expected tolerance > 0; found {self.tolerance}")
+        self.noise_family  # noqa: B018 (refuses a noise_df that is none)
         if self.objective == "roc" and self.search == "gradient":
             raise PerlerInputError("expected search 'grid' with objective 'roc': ranks have no gradient")
 
@@ -90,6 +101,11 @@ class PerlerSettings:
             raise PerlerInputError(
                 "expected refine=False with objective 'roc': candidates are compared by correlation"
             )
+
+    @property
+    def noise_family(self) -> NoiseFamily:
+        """The family of the noise as the model takes it."""
+        return GAUSSIAN if self.noise == "gaussian" else StudentT(float(self.noise_df))
 
     @property
     def search_used(self) -> Search:

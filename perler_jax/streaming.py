@@ -9,7 +9,8 @@ location k; gamma_nk = exp(logit_nk) / Z_n, Z_n = sum_k exp(logit_nk); and what 
 
 so gamma lives only as one tile at a time. Logits are cheap functions of something pairwise that is dear (a
 matrix product), so several parameter points share each pairwise tile. The tile's body is rematerialised:
-reverse-mode derivatives of any order stream as well.
+reverse-mode derivatives of any order stream as well. Two things may be added: a factor s_nk on gamma in the
+moments (heavy tails), and a logit of being at no location (cells from elsewhere).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Moments", "Tiles", "choose_tiles", "softmax_moments"]
+__all__ = ["Logits", "Moments", "Tiles", "choose_tiles", "softmax_moments"]
 
 PyTree = Any
 
@@ -32,6 +33,14 @@ class Tiles(NamedTuple):
 
     cells: int
     locations: int
+
+
+class Logits(NamedTuple):
+    """A tile of logits."""
+
+    values: jax.Array  # (tile of cells, tile of locations)
+    largest: jax.Array | None = None  # (tile of cells,), where known more cheaply than by a search
+    factor: jax.Array | None = None  # s_nk on gamma in the moments, not in the normaliser
 
 
 class Moments(NamedTuple):
@@ -75,33 +84,35 @@ def _split(tree: PyTree, n: int, tile: int) -> PyTree:
 
 def softmax_moments(
     pairwise: Callable[[PyTree, PyTree], PyTree],
-    logits: Callable[[PyTree, PyTree], tuple[jax.Array, jax.Array | None]],
+    logits: Callable[[PyTree, PyTree], Logits],
     points: PyTree,
     cells: PyTree,
     locations: PyTree,
     *,
     location_values: jax.Array | None = None,
     cell_values: jax.Array | None = None,
+    elsewhere: jax.Array | None = None,
     tiles: Tiles | None = None,
 ) -> Moments:
     """Stream the moments of gamma over tiles.
 
     Args:
         pairwise: (tile of cells, tile of locations) -> what all points share, e.g. squared distances.
-        logits: (pairwise, point) -> logits (tile of cells, tile of locations) and, where it is known more
-            cheaply than by a search, their largest value per cell (tile of cells,), else None.
+        logits: (pairwise, point) -> `Logits`.
         points: pytree whose leaves have a leading axis of parameter points.
         cells: pytree of arrays (cells, ...); given to `pairwise` tile by tile.
         locations: pytree of arrays (locations, ...).
         location_values: v (locations, V), or None to skip that moment.
         cell_values: u (cells, U), or None to skip that moment.
+        elsewhere: (cells,) logit of being at none of the locations, one for all points: it takes part in the
+            normaliser, so that gamma of a cell sums to less than one. None: every cell is somewhere.
         tiles: tile sizes (static); None chooses them. They change no result but its rounding.
     """
     n_cells, n_locations = jax.tree.leaves(cells)[0].shape[0], jax.tree.leaves(locations)[0].shape[0]
     n_points = jax.tree.leaves(points)[0].shape[0]
     size = tiles or choose_tiles(n_cells, n_locations)
     size = Tiles(min(size.cells, n_cells), min(size.locations, n_locations))
-    cell_tiles = _split((cells, cell_values), n_cells, size.cells)
+    cell_tiles = _split((cells, cell_values, elsewhere), n_cells, size.cells)
     valid = jnp.arange(-(-n_locations // size.locations) * size.locations) < n_locations
     location_tiles = _split((locations, location_values), n_locations, size.locations)
     location_tiles = (*location_tiles, valid.reshape(-1, size.locations))
@@ -114,20 +125,25 @@ def softmax_moments(
             return jax.tree.map(lambda leaf: leaf[None], function(first[0], *first[1]))
         return jax.lax.map(lambda each: function(each[0], *each[1]), (points, extra))
 
-    def point_logits(shared: PyTree, point: PyTree, mask: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        values, largest = logits(shared, point)
-        return (jnp.where(mask, values, -jnp.inf), None) if padded else (values, largest)
+    def point_logits(shared: PyTree, point: PyTree, mask: jax.Array) -> Logits:
+        found = logits(shared, point)
+        return Logits(jnp.where(mask, found.values, -jnp.inf), None, found.factor) if padded else found
 
-    def shifted_sum(values: jax.Array, largest: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def shifted_sum(found: Logits, outside: Any = None) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Unnormalised weights, their sum and the shift that keeps them from over- and underflow."""
-        shift = jax.lax.stop_gradient(values.max(axis=1) if largest is None else largest)
+        shift = found.values.max(axis=1) if found.largest is None else found.largest
+        shift = jax.lax.stop_gradient(shift if outside is None else jnp.maximum(shift, outside))
         # A tile may hold no possible location for a cell; -inf - -inf would be nan.
         shift = jnp.where(jnp.isfinite(shift), shift, 0.0)
-        weights = jnp.exp(values - shift[:, None])
-        return weights, weights.sum(axis=1), shift
+        weights = jnp.exp(found.values - shift[:, None])
+        total = weights.sum(axis=1)
+        return weights, total if outside is None else total + jnp.exp(outside - shift), shift
 
-    def gather(weights: jax.Array, scale: jax.Array, of_location: Any, of_cell: Any) -> tuple[Any, Any]:
+    def gather(
+        weights: jax.Array, factor: Any, scale: jax.Array, of_location: Any, of_cell: Any
+    ) -> tuple[Any, Any]:
         """Both moments of one tile of weights, each row scaled by `scale`."""
+        weights = weights if factor is None else weights * factor
         row = None if of_location is None else (weights @ of_location) * scale[:, None]
         column = None if of_cell is None else (of_cell * scale[:, None]).T @ weights
         return row, column
@@ -135,13 +151,14 @@ def softmax_moments(
     @_rematerialise
     def whole_rows(cell_tile: PyTree) -> tuple[Any, Any, Any]:
         """One location tile: weights are computed once."""
-        cell, of_cell = cell_tile
+        cell, of_cell, outside = cell_tile
         location, of_location, mask = jax.tree.map(lambda leaf: leaf[0], location_tiles)
         shared = pairwise(cell, location)
 
         def one(point: PyTree) -> tuple[Any, Any, Any]:
-            weights, total, shift = shifted_sum(*point_logits(shared, point, mask))
-            row, column = gather(weights, 1.0 / total, of_location, of_cell)
+            found = point_logits(shared, point, mask)
+            weights, total, shift = shifted_sum(found, outside)
+            row, column = gather(weights, found.factor, 1.0 / total, of_location, of_cell)
             return shift + jnp.log(total), row, column
 
         log_normaliser, row, column = over_points(one)
@@ -150,14 +167,14 @@ def softmax_moments(
     @_rematerialise
     def split_rows(cell_tile: PyTree) -> tuple[Any, Any, Any]:
         """Several location tiles: log Z first, then the weights again, now normalised."""
-        cell, of_cell = cell_tile
+        cell, of_cell, outside = cell_tile
 
         @_rematerialise
         def add_normaliser(running: jax.Array, location_tile: PyTree) -> tuple[jax.Array, None]:
             shared = pairwise(cell, location_tile[0])
 
             def one(point: PyTree, before: jax.Array) -> jax.Array:
-                _, total, shift = shifted_sum(*point_logits(shared, point, location_tile[2]))
+                _, total, shift = shifted_sum(point_logits(shared, point, location_tile[2]))
                 return jnp.logaddexp(before, shift + jnp.log(total))
 
             return over_points(one, running), None
@@ -168,19 +185,24 @@ def softmax_moments(
             shared = pairwise(cell, location)
 
             def one(point: PyTree, normaliser: jax.Array) -> tuple[Any, Any]:
-                weights = jnp.exp(point_logits(shared, point, mask)[0] - normaliser[:, None])
-                return gather(weights, jnp.ones_like(normaliser), of_location, of_cell)
+                found = point_logits(shared, point, mask)
+                weights = jnp.exp(found.values - normaliser[:, None])
+                return gather(weights, found.factor, jnp.ones_like(normaliser), of_location, of_cell)
 
             row, column = over_points(one, log_normaliser)
             return (None if row is None else running + row), column
 
         dtype = jax.eval_shape(
-            lambda: logits(
-                pairwise(cell, jax.tree.map(lambda leaf: leaf[0], location_tiles[0])),
-                jax.tree.map(lambda leaf: leaf[0], points),
-            )[0]
+            lambda: (
+                logits(
+                    pairwise(cell, jax.tree.map(lambda leaf: leaf[0], location_tiles[0])),
+                    jax.tree.map(lambda leaf: leaf[0], points),
+                ).values
+            )
         ).dtype
         start = jnp.full((n_points, size.cells), -jnp.inf, dtype)
+        if outside is not None:
+            start = jnp.broadcast_to(outside.astype(dtype), start.shape)
         log_normaliser, _ = jax.lax.scan(add_normaliser, start, location_tiles)
         if location_values is None and cell_values is None:
             return log_normaliser, None, None

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from perler_jax._typing import pytree
+from perler_jax.evidence import CellEvidence
 from perler_jax.mixture import MappingParams, map_locations, standardise
-from perler_jax.streaming import Moments, Tiles, softmax_moments
+from perler_jax.streaming import Logits, Moments, Tiles, softmax_moments
 
 Covariance = Literal["fitted", "pooled"] | Float[Array, "metagenes metagenes"]
 
@@ -94,25 +95,31 @@ def distance_space(
 _Pairwise = tuple[Array, Array, Array | None]
 
 
-def _distances(cell: Array, location: tuple[Array, Array | None]) -> _Pairwise:
-    """D^2, D and ln pi for a tile."""
-    mapped, log_weights = location
-    squared = jnp.sum(cell**2, axis=1)[:, None] + jnp.sum(mapped**2, axis=1)
-    squared = squared - 2 * jnp.matmul(cell, mapped.T, precision="highest")
+def _distances(
+    cell: tuple[Array, Array | None], location: tuple[Array, Array | None, Array | None]
+) -> _Pairwise:
+    """D^2, D and the logarithm of the prior (ln pi, evidence) for a tile."""
+    (near, of_cell), (mapped, log_prior, of_location) = cell, location
+    if of_cell is not None:
+        assert of_location is not None
+        evidence = jnp.matmul(of_cell, of_location.T, precision="highest")
+        log_prior = evidence if log_prior is None else evidence + log_prior
+    squared = jnp.sum(near**2, axis=1)[:, None] + jnp.sum(mapped**2, axis=1)
+    squared = squared - 2 * jnp.matmul(near, mapped.T, precision="highest")
     # Rounding can make a distance of zero negative, and the square root has no slope at zero.
     squared = jnp.maximum(squared, 1e-12)
-    return squared, jnp.sqrt(squared), log_weights
+    return squared, jnp.sqrt(squared), log_prior
 
 
-def _weight_logits(shared: _Pairwise, point: tuple[Array, Array]) -> tuple[Array, Array | None]:
+def _weight_logits(shared: _Pairwise, point: tuple[Array, Array]) -> Logits:
     """Exponent of Eq. 22 (delta cancels), and its largest value where the nearest location has it."""
-    squared, plain, log_weights = shared
+    squared, plain, log_prior = shared
     exponent = -point[0] * squared - point[1] * plain
-    if log_weights is not None:
-        return exponent + log_weights, None
+    if log_prior is not None:
+        return Logits(exponent + log_prior)
     # The smallest distance of a cell is shared by all points: they need not search again.
     nearest = squared.min(axis=1)
-    return exponent, -point[0] * nearest - point[1] * jnp.sqrt(nearest)
+    return Logits(exponent, -point[0] * nearest - point[1] * jnp.sqrt(nearest))
 
 
 def weight_moments(
@@ -121,17 +128,19 @@ def weight_moments(
     locations: Float[Array, "locations metagenes"],
     log_location_weights: Float[Array, " locations"] | None,
     *,
+    evidence: CellEvidence | None = None,
     cell_values: Float[Array, "cells values"] | None = None,
     location_values: Float[Array, "locations values"] | None = None,
     tiles: Tiles | None = None,
 ) -> Moments:
     """Streamed moments of w (Eq. 22) for sides already in `distance_space`, one per weight point."""
+    of_cell, of_location = (None, None) if evidence is None else (evidence.of_cells, evidence.of_locations)
     return softmax_moments(
         _distances,
         _weight_logits,
         (weights.alpha, weights.beta),
-        cells,
-        (locations, log_location_weights),
+        (cells, of_cell),
+        (locations, log_location_weights, of_location),
         cell_values=cell_values,
         location_values=location_values,
         tiles=tiles,
@@ -146,6 +155,8 @@ def weighted_means(
     log_location_weights: Float[Array, " locations"] | None,
     values: Float[Array, "cells values"],
     *,
+    evidence: CellEvidence | None = None,
+    votes: Float[Array, " cells"] | None = None,
     tiles: Tiles | None = None,
 ) -> Float[Array, "points locations values"]:
     """Weighted mean of any per-cell values at every location (Eqs. 21-22).
@@ -156,11 +167,21 @@ def weighted_means(
         locations: locations in `distance_space`.
         log_location_weights: ln pi; None is uniform, and faster.
         values: what to average, e.g. centred log2 expression of a block of genes.
+        evidence: what else is known of where each cell is from.
+        votes: how much each cell counts (`density.cell_votes`); None counts all alike.
         tiles: tile sizes; None chooses them.
     """
     augmented = jnp.concatenate([values, jnp.ones_like(values[:, :1])], axis=1)
+    if votes is not None:
+        augmented = augmented * votes[:, None]
     moments = weight_moments(
-        weights, cells, locations, log_location_weights, cell_values=augmented, tiles=tiles
+        weights,
+        cells,
+        locations,
+        log_location_weights,
+        evidence=evidence,
+        cell_values=augmented,
+        tiles=tiles,
     )
     assert moments.of_locations is not None
     # A location so far from every cell that all its weights underflow has no mean: zero over the smallest
@@ -177,4 +198,4 @@ def mahalanobis(
 ) -> Float[Array, "cells locations"]:
     """D_nk of Eq. 23: DENSE, for chosen cells only."""
     near, far = distance_space(params, cells, reference, covariance)
-    return _distances(near, (far, None))[1]
+    return _distances((near, None), (far, None, None))[1]

@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 
+from perler_jax.density import log_density
 from perler_jax.errors import PerlerInputError
 from perler_jax.inference import bayes_arviz
 from perler_jax.inference.bayes_arviz import import_arviz, leave_one_out, to_arviz
@@ -18,7 +19,7 @@ from perler_jax.inference.model_comparison import (
     landmark_log_likelihood,
 )
 from perler_jax.inference.posterior import MappingDraws, check_sides
-from perler_jax.mixture import MappingParams, log_density
+from perler_jax.mixture import MappingParams
 
 CELLS, LOCATIONS, METAGENES, GENES = 40, 7, 3, 5
 LABELS = {

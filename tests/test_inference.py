@@ -9,6 +9,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 
+from perler_jax.density import log_density
 from perler_jax.em import fit_em, initial_params
 from perler_jax.errors import PerlerInputError
 from perler_jax.inference.laplace import fit_laplace, log_likelihood_hessian
@@ -29,7 +30,7 @@ from perler_jax.inference.priors import (
     site_priors,
 )
 from perler_jax.inference.variational import fit_svi
-from perler_jax.mixture import MappingParams, log_density
+from perler_jax.mixture import MappingParams
 from perler_jax.streaming import Tiles
 
 CELLS, LOCATIONS, METAGENES = 400, 13, 2

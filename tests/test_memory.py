@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from perler_jax.mixture import MappingParams, expected_statistics, log_density
+from perler_jax.density import log_density
+from perler_jax.mixture import MappingParams, expected_statistics
 from perler_jax.streaming import choose_tiles
 from perler_jax.weights import WeightParams, weight_moments
 

@@ -12,10 +12,10 @@ from numpyro import handlers
 from numpyro.infer import Predictive
 from numpyro.infer.util import log_density as site_log_density
 
+from perler_jax.density import log_density
 from perler_jax.errors import PerlerInputError
 from perler_jax.inference.model import (
     MappedCells,
-    cell_log_density,
     mapping_model,
     params_from_sites,
     sites_from_params,
@@ -27,8 +27,7 @@ from perler_jax.inference.priors import (
     log_prior,
     site_priors,
 )
-from perler_jax.mixture import MappingParams, expected_statistics, log_density
-from perler_jax.streaming import Tiles
+from perler_jax.mixture import MappingParams, expected_statistics
 
 CELLS, LOCATIONS, METAGENES = 23, 11, 3
 
@@ -72,27 +71,6 @@ def test_log_prob_is_the_kernel_and_numpyros_mixture(problem):
     batched = MappedCells(params, r).log_prob(x[:20].reshape(4, 5, METAGENES))
     np.testing.assert_allclose(batched.reshape(-1), found[:20], rtol=1e-12)
     assert MappedCells(params, r).log_prob(x[0]).shape == ()
-
-
-def test_gradients_are_those_of_the_kernel_in_every_argument(problem):
-    cotangent = jnp.linspace(-1.0, 2.0, CELLS)
-
-    def gradient(density):
-        return jax.jit(jax.grad(lambda *args: cotangent @ density(*args, Tiles(7, 4)), (0, 1, 2)))(*problem)
-
-    found, expected = gradient(cell_log_density), gradient(log_density)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11), found, expected)
-
-
-def test_second_derivatives_go_through(problem):
-    params, x, r = problem
-
-    def total(density):
-        return lambda a: density(MappingParams(a, params.background, params.noise), x, r).sum()
-
-    found = jax.jit(jax.jacrev(jax.grad(total(cell_log_density))))(params.sensitivity)
-    expected = jax.jit(jax.jacrev(jax.grad(total(log_density))))(params.sensitivity)
-    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-8)
 
 
 def shapes_in(jaxpr):

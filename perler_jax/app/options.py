@@ -11,7 +11,7 @@ from perler_jax.held_out.tuning import Objective, Search
 from perler_jax.inputs.checks import CellScale, ReferenceScale
 from perler_jax.metagenes import Reduction
 from perler_jax.preprocessing import Normalisation
-from perler_jax.settings import NamedCovariance, PerlerSettings, Precision
+from perler_jax.settings import NamedCovariance, Noise, PerlerSettings, Precision
 
 __all__ = ["add_cells", "add_fit", "add_simulation", "at_least"]
 
@@ -71,6 +71,13 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         help="learn how many cells come from each location instead of fixing it",
     )
     method.add_argument(
+        "--foreign-cells",
+        action="store_true",
+        default=None,
+        help="expect cells from elsewhere (debris, another tissue): the surer that is of a cell, the less it "
+        "counts",
+    )
+    method.add_argument(
         "--refine",
         action="store_true",
         default=None,
@@ -97,6 +104,7 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     for group, name, words, about in (
         (method, "reduction", Reduction, "how landmarks become metagenes"),
         (method, "normalisation", Normalisation, "total to which counts are scaled before log2(1 + x)"),
+        (method, "noise", Noise, "how cells scatter around their location; student_t has heavy tails"),
         (method, "covariance", NamedCovariance, "spread that distances are measured in"),
         (method, "dtype", Precision, "precision of the computation"),
         (tuning, "objective", Objective, "what tuning maximises; roc is for binary references"),

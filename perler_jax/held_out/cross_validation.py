@@ -17,10 +17,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from perler_jax._typing import pytree
+from perler_jax.density import cell_votes
 from perler_jax.em import StopRule, fit_em, initial_params
 from perler_jax.errors import PerlerInputError
+from perler_jax.evidence import CellEvidence
 from perler_jax.metagenes import Reduction, fit_metagenes
 from perler_jax.mixture import MappingParams
+from perler_jax.noise import GAUSSIAN, NoiseFamily
 from perler_jax.streaming import Tiles
 from perler_jax.weights import Covariance, WeightParams, distance_space, weighted_means
 
@@ -41,6 +44,7 @@ class HeldOutFits:
         params: fitted mappings, stacked along folds.
         n_steps: (folds,) EM steps made.
         converged: (folds,) whether each EM run converged.
+        votes: (folds, cells) how much each cell counts; None counts all alike.
     """
 
     genes: Int[Array, "folds width"]
@@ -50,6 +54,7 @@ class HeldOutFits:
     params: MappingParams
     n_steps: Int[Array, " folds"]
     converged: Bool[Array, " folds"]
+    votes: Float[Array, "folds cells"] | None = None
 
     def __repr__(self) -> str:
         if not hasattr(self.cell_loadings, "shape"):
@@ -86,6 +91,9 @@ def fit_held_out(
     n_metagenes: int,
     reduction: Reduction = "plsc",
     log_location_weights: Float[Array, " locations"] | None = None,
+    evidence: CellEvidence | None = None,
+    noise_family: NoiseFamily = GAUSSIAN,
+    foreign_share: float | None = None,
     learn_location_weights: bool = False,
     tolerance: float = 1e-6,
     max_steps: int = 200,
@@ -104,6 +112,9 @@ def fit_held_out(
         n_metagenes: must suit the largest fold (`clip_n_metagenes`).
         reduction: as in `fit_metagenes`.
         log_location_weights: ln pi; None is uniform.
+        evidence: what else is known of where each cell is from.
+        noise_family: how cells scatter.
+        foreign_share: of cells from elsewhere to begin with; None leaves that component out.
         learn_location_weights: learn pi in every fold.
         tolerance: of EM, see `run_em`.
         max_steps: of EM.
@@ -125,7 +136,10 @@ def fit_held_out(
         em = fit_em(
             x,
             r,
-            initial_params(x, r, log_location_weights),
+            initial_params(
+                x, r, log_location_weights, noise_family=noise_family, foreign_share=foreign_share
+            ),
+            evidence=evidence,
             learn_location_weights=learn_location_weights,
             tolerance=tolerance,
             max_steps=max_steps,
@@ -135,8 +149,10 @@ def fit_held_out(
         )
         padded = np.concatenate([fold, np.repeat(fold[:1], width - len(fold))])
         held = np.arange(width) < len(fold)
-        loadings = [jnp.asarray(each, dtype) for each in maps]
-        fits.append((jnp.asarray(padded), jnp.asarray(held), *loadings, em.params, em.n_steps, em.converged))
+        votes = cell_votes(em.params, x, r, evidence, tiles=tiles)
+        genes = (jnp.asarray(padded), jnp.asarray(held))
+        loadings = (jnp.asarray(maps[0], dtype), jnp.asarray(maps[1], dtype))
+        fits.append((*genes, *loadings, em.params, em.n_steps, em.converged, votes))
     return HeldOutFits(*jax.tree.map(lambda *leaves: jnp.stack(leaves), *fits))
 
 
@@ -152,6 +168,7 @@ def _fold_prediction(
     reference: Array,
     covariance: Covariance,
     landmark_covariance: Array | None,
+    evidence: CellEvidence | None,
     tiles: Tiles | None,
 ) -> Array:
     """(points, locations, width) prediction of one fold's genes."""
@@ -161,7 +178,16 @@ def _fold_prediction(
         fit.params, cells @ fit.cell_loadings, reference @ fit.reference_loadings, covariance
     )
     values = cells[:, fit.genes]
-    return weighted_means(weights, near, far, fit.params.log_location_weights, values, tiles=tiles)
+    return weighted_means(
+        weights,
+        near,
+        far,
+        fit.params.log_location_weights,
+        values,
+        evidence=evidence,
+        votes=fit.votes,
+        tiles=tiles,
+    )
 
 
 def _over_folds(
@@ -214,6 +240,7 @@ def held_out_scores(
     *,
     covariance: Literal["fitted", "pooled"] = "fitted",
     landmark_covariance: Float[Array, "landmarks landmarks"] | None = None,
+    evidence: CellEvidence | None = None,
     score: Score = "pearson",
     tiles: Tiles | None = None,
 ) -> Float[Array, "points landmarks"]:
@@ -226,6 +253,7 @@ def held_out_scores(
         reference: centred log2 landmark expression, as in the fits.
         covariance: of the distance.
         landmark_covariance: used in its place, carried into each fold's metagenes.
+        evidence: what else is known of where each cell is from, as in the fits.
         score: "pearson", or "auc" for binary references.
         tiles: tile sizes; None chooses them.
 
@@ -237,7 +265,9 @@ def held_out_scores(
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def one(item: tuple[HeldOutFits, WeightParams]) -> Array:
         fit, points = item
-        prediction = _fold_prediction(fit, points, cells, reference, covariance, landmark_covariance, tiles)
+        prediction = _fold_prediction(
+            fit, points, cells, reference, covariance, landmark_covariance, evidence, tiles
+        )
         return measure(jnp.swapaxes(prediction, 1, 2), reference[:, fit.genes].T)
 
     scores = _over_folds(one, fits, weights)  # (folds, points, width)
@@ -256,12 +286,16 @@ def held_out_predictions(
     *,
     covariance: Literal["fitted", "pooled"] = "fitted",
     landmark_covariance: Float[Array, "landmarks landmarks"] | None = None,
+    evidence: CellEvidence | None = None,
     tiles: Tiles | None = None,
 ) -> Float[Array, "locations landmarks"]:
     """Predicted held-out landmarks (centred log2), at one weight point (1,) or one per fold (folds, 1)."""
 
     def one(item: tuple[HeldOutFits, WeightParams]) -> Array:
-        return _fold_prediction(item[0], item[1], cells, reference, covariance, landmark_covariance, tiles)[0]
+        fit, points = item
+        return _fold_prediction(
+            fit, points, cells, reference, covariance, landmark_covariance, evidence, tiles
+        )[0]
 
     predictions = _over_folds(one, fits, weights)  # (folds, locations, width)
     columns = jnp.where(fits.held, fits.genes, cells.shape[1]).reshape(-1)

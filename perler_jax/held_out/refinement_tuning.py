@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from perler_jax.evidence import CellEvidence
 from perler_jax.held_out.cross_validation import HeldOutFits
 from perler_jax.held_out.surrogate import patch
 from perler_jax.held_out.tuning import Objective, objective_terms
@@ -118,6 +119,7 @@ def refined_scores(
     *,
     covariance: Any = "fitted",
     landmark_covariance: Float[np.ndarray, "landmarks landmarks"] | None = None,
+    evidence: CellEvidence | None = None,
     progress: Callable[[Any], Any] = iter,
 ) -> tuple[Float[np.ndarray, "points 2"], list, Float[np.ndarray, "points candidates landmarks"]]:
     """Held-out correlations of every candidate at a patch of weights.
@@ -131,6 +133,7 @@ def refined_scores(
         coordinates: of the locations; may be None if nothing is smoothed.
         covariance: of the distance, "fitted" or "pooled".
         landmark_covariance: used in its place.
+        evidence: what else is known of where each cell is from, as in the fits.
         progress: wraps the iterable of folds.
 
     Returns:
@@ -153,7 +156,7 @@ def refined_scores(
         coefficients = {r: regression_coefficients(landmarks[:, kept], cells[:, genes], r) for r in ridges}
         columns = [cells[:, genes], *(landmarks[:, kept] @ each for each in coefficients.values())]
         values = jnp.asarray(np.concatenate(columns, axis=1), dtype)
-        means = np.asarray(_fold_means(fit, weights, y, h, values, covariance, matrix), np.float64)
+        means = np.asarray(_fold_means(fit, weights, y, h, values, covariance, matrix, evidence), np.float64)
         means = means.reshape(len(points), len(reference), len(columns), len(genes))
         predicted: dict[float | None, np.ndarray] = {None: means[:, :, 0]}
         for at, ridge in enumerate(ridges, start=1):
@@ -175,12 +178,14 @@ def _fold_means(
     values: Array,
     covariance: Covariance,
     landmark_covariance: Array | None,
+    evidence: CellEvidence | None,
 ) -> Float[Array, "points locations values"]:
     if landmark_covariance is not None:
         covariance = fit.cell_loadings.T @ landmark_covariance @ fit.cell_loadings
     x, r = cells @ fit.cell_loadings, reference @ fit.reference_loadings
     near, far = distance_space(fit.params, x, r, covariance)
-    return weighted_means(weights, near, far, fit.params.log_location_weights, values)
+    log_pi = fit.params.log_location_weights
+    return weighted_means(weights, near, far, log_pi, values, evidence=evidence, votes=fit.votes)
 
 
 def _smoother(coordinates: np.ndarray | None, length: float) -> Callable[[np.ndarray], np.ndarray]:

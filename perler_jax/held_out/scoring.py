@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from perler_jax.evidence import CellEvidence
 from perler_jax.held_out.cross_validation import HeldOutFits, Score, held_out_scores
 from perler_jax.weights import WeightParams
 
@@ -34,6 +35,7 @@ class HeldOutScorer:
         covariance: of the distance.
         landmark_covariance: used in its place.
         score: "pearson", or "auc" for binary references.
+        evidence: what else is known of where each cell is from, as in the fits.
     """
 
     fits: HeldOutFits
@@ -42,6 +44,7 @@ class HeldOutScorer:
     covariance: Literal["fitted", "pooled"] = "fitted"
     landmark_covariance: Float[Array, "landmarks landmarks"] | None = None
     score: Score = "pearson"
+    evidence: CellEvidence | None = None
 
     def __repr__(self) -> str:
         return f"HeldOutScorer({self.fits!r}, {self.score})"
@@ -58,7 +61,8 @@ class HeldOutScorer:
         merged = np.full((points.shape[-2], self.cells.shape[1]), np.nan)
         for rows, chunk in self._chunks(every):
             own = points if points.ndim == 2 else points[rows]
-            found = np.asarray(self._score(chunk)(self._weights(own)), np.float64)
+            scored = held_out_scores(chunk, self._weights(own), **self._options())
+            found = np.asarray(scored, np.float64)
             merged = np.where(np.isnan(found), merged, found)
         return merged
 
@@ -69,29 +73,15 @@ class HeldOutScorer:
         scores = np.full(self.cells.shape[1], np.nan)
         slopes = np.full((self.cells.shape[1], 2), np.nan)
         for _, chunk in self._chunks(1):
-            found, slope = _with_derivatives(
-                chunk,
-                jnp.asarray(point, self.cells.dtype),
-                self.cells,
-                self.reference,
-                covariance=self.covariance,
-                landmark_covariance=self.landmark_covariance,
-                score=self.score,
-            )
+            found, slope = _with_derivatives(chunk, jnp.asarray(point, self.cells.dtype), **self._options())
             held = ~np.isnan(found)
             scores[held], slopes[held] = np.asarray(found)[held], np.asarray(slope)[held]
         return scores, slopes
 
-    def _score(self, chunk: HeldOutFits) -> functools.partial:
-        return functools.partial(
-            held_out_scores,
-            chunk,
-            cells=self.cells,
-            reference=self.reference,
-            covariance=self.covariance,
-            landmark_covariance=self.landmark_covariance,
-            score=self.score,
-        )
+    def _options(self) -> dict[str, Any]:
+        """All fields but the fits: what they are scored with."""
+        fields = (field.name for field in dataclasses.fields(self))
+        return {name: getattr(self, name) for name in fields if name != "fits"}
 
     def _weights(self, points: np.ndarray) -> WeightParams:
         values = jnp.asarray(points, self.cells.dtype)
@@ -115,24 +105,14 @@ class HeldOutScorer:
 def _with_derivatives(
     fits: HeldOutFits,
     point: Float[Array, " 2"],
-    cells: Float[Array, "cells landmarks"],
-    reference: Float[Array, "locations landmarks"],
     *,
     covariance: Literal["fitted", "pooled"],
-    landmark_covariance: Array | None,
     score: Score,
+    **data: Any,
 ) -> tuple[Float[Array, " landmarks"], Float[Array, "landmarks 2"]]:
     def scores(at: Array) -> Array:
         weights = WeightParams(at[:1], at[1:])
-        return held_out_scores(
-            fits,
-            weights,
-            cells,
-            reference,
-            covariance=covariance,
-            landmark_covariance=landmark_covariance,
-            score=score,
-        )[0]
+        return held_out_scores(fits, weights, covariance=covariance, score=score, **data)[0]
 
     # One direction after the other: both at once make batched products, which are slow on the CPU.
     found, slopes = jax.lax.map(

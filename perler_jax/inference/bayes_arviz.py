@@ -18,10 +18,10 @@ import xarray as xr
 from jaxtyping import Array, Float
 
 from perler_jax.errors import PerlerInputError
+from perler_jax.evidence import CellEvidence
 from perler_jax.fit import PerlerFit, package_version
 from perler_jax.inference.model import MappedCells
 from perler_jax.inference.posterior import MappingDraws, check_sides, pointwise_log_likelihood
-from perler_jax.mixture import MappingParams
 
 __all__ = ["HasDraws", "import_arviz", "labels_of", "leave_one_out", "to_arviz"]
 
@@ -62,6 +62,7 @@ def to_arviz(
     cells: Float[Array, "cells metagenes"],
     reference: Float[Array, "locations metagenes"],
     *,
+    evidence: CellEvidence | None = None,
     labels: Mapping[str, Sequence[str]] | None = None,
     loadings: Float[np.ndarray, "genes metagenes"] | None = None,
     n_predicted: int = 0,
@@ -73,6 +74,7 @@ def to_arviz(
         fit: from `sample_nuts` or `fit_svi`; or draws, e.g. of `LaplaceFit.draw`.
         cells: x, metagenes of the cells that were fitted.
         reference: r, metagenes of the locations.
+        evidence: what else is known of where each cell is from, as in the fit.
         labels: names along "metagene", "cell", "location", "gene"; positions where not given.
         loadings: weight of each landmark gene in each metagene, shown among the constant data.
         n_predicted: cells to simulate from every draw, with their origins (posterior predictive).
@@ -94,7 +96,10 @@ def to_arviz(
     groups: dict[str, _Content] = {
         "posterior": _posterior(draws),
         "log_likelihood": {
-            "cells": (("cell",), np.asarray(pointwise_log_likelihood(draws, cells, reference)))
+            "cells": (
+                ("cell",),
+                np.asarray(pointwise_log_likelihood(draws, cells, reference, evidence=evidence)),
+            )
         },
         "sample_stats": {name: ((), value) for name, value in getattr(fit, "statistics", {}).items()},
     }
@@ -152,6 +157,8 @@ def _posterior(draws: MappingDraws) -> _Content:
     if draws.learned_location_weights:
         weights = jax.nn.softmax(jnp.asarray(draws.log_location_weights), axis=-1)
         found["location_weights"] = (("location",), np.asarray(weights))
+    if draws.foreign is not None and np.ndim(draws.foreign.share):
+        found["foreign_share"] = ((), np.asarray(draws.foreign.share))
     return found
 
 
@@ -169,14 +176,11 @@ def _simulate(draws: MappingDraws, reference: Array, n_cells: int, seed: int) ->
     shape = draws.noise.shape
     keys = jax.random.split(jax.random.key(seed), shape[:2])
 
-    def each(key: Array, a: Array, b: Array, noise: Array, weights: Array | None) -> tuple[Array, Array]:
-        return MappedCells(MappingParams(a, b, noise, weights), reference).sample_with_origin(key, (n_cells,))
+    def each(key: Array, index: Array) -> tuple[Array, Array]:
+        return MappedCells(draws.mapping(index), reference).sample_with_origin(key, (n_cells,))
 
-    of_weights = 0 if draws.learned_location_weights else None
-    over = (0, 0, 0, 0, of_weights)
-    cells, origin = jax.jit(jax.vmap(jax.vmap(each, over), over))(
-        keys, draws.sensitivity, draws.background, draws.noise, draws.log_location_weights
-    )
+    index = jnp.arange(shape[0] * shape[1]).reshape(shape[:2])
+    cells, origin = jax.jit(jax.vmap(jax.vmap(each)))(keys, index)
     return {
         "cells": (("simulated_cell", "metagene"), np.asarray(cells)),
         "origin": (("simulated_cell",), np.asarray(origin)),

@@ -7,6 +7,7 @@ a few tiles.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float
 
 from perler_jax._typing import pytree
 from perler_jax.errors import PerlerInputError
+from perler_jax.evidence import CellEvidence
 from perler_jax.inference.map_em import fit_map_em
 from perler_jax.inference.map_fit import fit_map
 from perler_jax.inference.posterior import MappingDraws, start_mapping
@@ -31,7 +33,7 @@ _FARTHEST = 1.0  # standard errors that one Newton step may go: beyond, the curv
 
 @pytree
 class LaplaceFit:
-    """A normal approximation of the posterior around its mode; pi, where learned, is held at the mode.
+    """A normal approximation of the posterior around its mode, where pi and the foreign share are held.
 
     Attributes:
         params: the mode.
@@ -61,16 +63,16 @@ class LaplaceFit:
         centre = jnp.concatenate([p.sensitivity, p.background, jnp.log(p.noise)])
         free = centre + jax.random.normal(key, (n_draws, len(centre)), centre.dtype) @ root.T
         a, b, log_noise = jnp.split(free[None], 3, axis=-1)
-        return MappingDraws(a, b, jnp.exp(log_noise), p.log_location_weights)
+        return MappingDraws(a, b, jnp.exp(log_noise), p.log_location_weights, p.foreign, p.noise_family)
 
 
 def _flat(params: MappingParams) -> Array:
     return jnp.concatenate([params.sensitivity, params.background, params.noise])
 
 
-def _mapping(point: Array, log_location_weights: Array | None) -> MappingParams:
+def _mapping(point: Array, like: MappingParams) -> MappingParams:
     a, b, noise = jnp.split(point, 3)
-    return MappingParams(a, b, noise, log_location_weights)
+    return dataclasses.replace(like, sensitivity=a, background=b, noise=noise)
 
 
 @functools.partial(jax.jit, static_argnames="tiles")
@@ -79,13 +81,14 @@ def log_likelihood_hessian(
     cells: Float[Array, "cells metagenes"],
     reference: Float[Array, "locations metagenes"],
     *,
+    evidence: CellEvidence | None = None,
     tiles: Tiles | None = None,
 ) -> tuple[Float[Array, " parameters"], Float[Array, "parameters parameters"]]:
     """Gradient and Hessian of the log-likelihood (Eq. 10) in a, b and sigma, with pi held fixed."""
 
     def slope(point: Array) -> Array:
-        at = _mapping(point, params.log_location_weights)
-        return _flat(score(at, expected_statistics(at, cells, reference, tiles=tiles)))
+        at = _mapping(point, params)
+        return _flat(score(at, expected_statistics(at, cells, reference, evidence=evidence, tiles=tiles)))
 
     point = _flat(params)
 
@@ -102,6 +105,7 @@ def fit_laplace(
     priors: MappingPriors | ConjugatePriors | None = None,
     start: MappingParams | None = None,
     *,
+    evidence: CellEvidence | None = None,
     max_steps: int = 1000,
     tiles: Tiles | None = None,
     progress: bool = True,
@@ -112,7 +116,9 @@ def fit_laplace(
         cells: x, metagenes of the cells.
         reference: r, metagenes of the locations.
         priors: conjugate, or distributions; None is flat.
-        start: where the search for the mode begins, which also carries a fixed pi; None starts as EM does.
+        start: where the search for the mode begins, which also carries a fixed pi, the noise family and
+            foreign cells; None starts as EM does.
+        evidence: what else is known of where each cell is from.
         max_steps: most steps of that search. One Newton step follows it.
         tiles: tile sizes; None chooses them.
         progress: show a progress bar.
@@ -120,17 +126,29 @@ def fit_laplace(
     Raises:
         PerlerInputError: on priors that are functions; where no mode was reached.
     """
-    of_site, _ = start_mapping(cells, reference, priors, start, by_em=False)
+    of_site, _ = start_mapping(cells, reference, priors, start, evidence, by_em=False)
     check_distributions(of_site)
     if priors is None or isinstance(priors, ConjugatePriors):
-        found = fit_map_em(cells, reference, priors, start, tolerance=1e-12, max_steps=max_steps, tiles=tiles)
+        found = fit_map_em(
+            *(cells, reference, priors, start),
+            evidence=evidence,
+            tolerance=1e-12,
+            max_steps=max_steps,
+            tiles=tiles,
+        )
     else:
-        found = fit_map(cells, reference, priors, start, max_steps=max_steps, tiles=tiles, progress=progress)
-    mode, weights = found.params, found.params.log_location_weights
-    slope, hessian = log_likelihood_hessian(mode, cells, reference, tiles=tiles)
+        found = fit_map(
+            *(cells, reference, priors, start),
+            evidence=evidence,
+            max_steps=max_steps,
+            tiles=tiles,
+            progress=progress,
+        )
+    mode = found.params
+    slope, hessian = log_likelihood_hessian(mode, cells, reference, evidence=evidence, tiles=tiles)
 
     def prior_at(point: Array) -> Array:
-        return log_prior(_mapping(point, weights), of_site)
+        return log_prior(_mapping(point, mode), of_site)
 
     point = _flat(mode)
     prior_slope, prior_hessian = jax.jit(lambda at: (jax.grad(prior_at)(at), jax.hessian(prior_at)(at)))(
@@ -147,8 +165,8 @@ def fit_laplace(
         )
     dtype = point.dtype
     return LaplaceFit(
-        params=_mapping(jnp.asarray(np.asarray(point, np.float64) + newton, dtype), weights),
-        standard_errors=_mapping(jnp.asarray(errors, dtype), None),
+        params=_mapping(jnp.asarray(np.asarray(point, np.float64) + newton, dtype), mode),
+        standard_errors=_mapping(jnp.asarray(errors, dtype), MappingParams(point, point, point)),
         covariance=jnp.asarray(covariance, dtype),
     )
 

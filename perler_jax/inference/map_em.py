@@ -15,15 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from perler_jax.em import run_em
+from perler_jax.em import EMResult, foreign_share_step, run_em
 from perler_jax.errors import PerlerInputError
+from perler_jax.evidence import CellEvidence
 from perler_jax.inference.model import sites_from_params
 from perler_jax.inference.posterior import start_mapping
 from perler_jax.inference.priors import ConjugatePriors, MappingPriors, log_prior, site_priors
 from perler_jax.mixture import MappingParams, SufficientStatistics, expected_statistics
 from perler_jax.streaming import Tiles
 
-__all__ = ["MapFit", "check_mode", "fit_map_em", "map_m_step"]
+__all__ = ["MapFit", "check_mode", "fit_map_em", "map_m_step", "run_map_em"]
 
 _ROUNDING = 8  # units in the last place below which a sum of squares is rounding, as in `em.m_step`
 
@@ -58,7 +59,7 @@ class MapFit:
 
 
 @functools.partial(jax.jit, static_argnames=("max_steps", "tiles"))
-def _run_map_em(
+def run_map_em(
     cells: Array,
     reference: Array,
     priors: ConjugatePriors,
@@ -66,13 +67,15 @@ def _run_map_em(
     tolerance: float | Array,
     *,
     max_steps: int,
+    evidence: CellEvidence | None = None,
     tiles: Tiles | None,
-) -> Any:
+) -> EMResult:
+    """The loop of `fit_map_em`, for use inside jit."""
     of_site = site_priors(priors, cells.shape[1], len(reference), cells.dtype)
 
     def e_step(params: MappingParams) -> SufficientStatistics:
         """The loop guards what stands in ``log_likelihood``: here the log posterior."""
-        statistics = expected_statistics(params, cells, reference, tiles=tiles)
+        statistics = expected_statistics(params, cells, reference, evidence=evidence, tiles=tiles)
         log_posterior = statistics.log_likelihood + log_prior(params, of_site)
         return dataclasses.replace(statistics, log_likelihood=log_posterior)
 
@@ -86,6 +89,7 @@ def fit_map_em(
     priors: MappingPriors | ConjugatePriors | None = None,
     start: MappingParams | None = None,
     *,
+    evidence: CellEvidence | None = None,
     tolerance: float = 1e-8,
     max_steps: int = 500,
     tiles: Tiles | None = None,
@@ -96,7 +100,9 @@ def fit_map_em(
         cells: x, metagenes of the cells.
         reference: r, metagenes of the locations.
         priors: conjugate priors; None is flat, and then this is EM.
-        start: initial parameters, which also carry a fixed pi; None starts as EM does, with uniform pi.
+        start: initial parameters, which also carry a fixed pi, the noise family and foreign cells; None
+            starts as EM does, with uniform pi.
+        evidence: what else is known of where each cell is from.
         tolerance: gain of the log posterior relative to its size that ends the run.
         max_steps: most M steps.
         tiles: tile sizes; None chooses them.
@@ -110,8 +116,10 @@ def fit_map_em(
             f"expected ConjugatePriors for EM, found {type(priors).__name__}: use fit_map for other priors"
         )
     check_mode(priors)
-    _, start = start_mapping(cells, reference, priors, start, by_em=False)
-    found = _run_map_em(cells, reference, priors, start, tolerance, max_steps=max_steps, tiles=tiles)
+    _, start = start_mapping(cells, reference, priors, start, evidence, by_em=False)
+    found = run_map_em(
+        cells, reference, priors, start, tolerance, max_steps=max_steps, evidence=evidence, tiles=tiles
+    )
     learned = priors.location_concentration is not None
     return MapFit(
         found.params,
@@ -162,10 +170,8 @@ def map_m_step(
     safe = jnp.where(informative, determinant, 1.0)
     a = jnp.where(informative, (mass * psi - s.locations * phi) / safe, params.sensitivity)
     b = jnp.where(informative, (omega * phi - psi * s.locations) / safe, params.background)
-    squared = s.cells_squared + a**2 * s.locations_squared + s.mass * b**2
-    squared = squared - 2 * (a * s.cross + b * s.cells - a * b * s.locations)
-    squared = jnp.maximum(squared, rounding * s.cells_squared)
-    count = s.mass
+    squared = jnp.maximum(s.residual_squared(a, b), rounding * s.cells_squared)
+    count = s.count
     if priors.noise_variance is not None:
         # The mode of sigma, not of sigma^2: the density of sigma has one power more.
         shape, scale = priors.noise_variance
@@ -176,7 +182,14 @@ def map_m_step(
         # The surplus first: a location that holds 1e-19 cells keeps them beside a flat prior.
         mass_of = s.location_mass + (jnp.asarray(priors.location_concentration) - 1)
         log_weights = jnp.log(mass_of / mass_of.sum())
-    return MappingParams(a, b, noise, log_weights)
+    return dataclasses.replace(
+        params,
+        sensitivity=a,
+        background=b,
+        noise=noise,
+        log_location_weights=log_weights,
+        foreign=foreign_share_step(params.foreign, s),
+    )
 
 
 def _pseudo(pair: Any, variance: Array) -> tuple[Array | float, Array | float]:

@@ -6,7 +6,6 @@ conjugate: both ways lead to the same point.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Literal, get_args
 
 import jax
@@ -17,9 +16,10 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from perler_jax.errors import PerlerInputError
+from perler_jax.evidence import CellEvidence
 from perler_jax.inference.coordinates import log_density_at, make_coordinates, values_at
 from perler_jax.inference.map_em import MapFit, check_mode
-from perler_jax.inference.model import mapping_model, sites_from_params
+from perler_jax.inference.model import model_around, sites_from_params
 from perler_jax.inference.posterior import natural_widths, start_mapping
 from perler_jax.inference.priors import ConjugatePriors, MappingPriors
 from perler_jax.mixture import MappingParams
@@ -38,6 +38,7 @@ def fit_map(
     priors: MappingPriors | ConjugatePriors | None = None,
     start: MappingParams | None = None,
     *,
+    evidence: CellEvidence | None = None,
     method: str = "lbfgs",
     batch_size: int | None = None,
     learning_rate: float = 1.0,
@@ -53,7 +54,9 @@ def fit_map(
         cells: x, metagenes of the cells.
         reference: r, metagenes of the locations.
         priors: any priors; None is flat.
-        start: initial parameters, which also carry a fixed pi; None starts as EM does, with uniform pi.
+        start: initial parameters, which also carry a fixed pi, the noise
+            family and foreign cells; None starts as EM does, with uniform pi.
+        evidence: what else is known of where each cell is from.
         method: "lbfgs" (all cells at every step) or "adam" (all steps made, the rate falling as a cosine).
         batch_size: cells per step of "adam", drawn anew each time; None is all.
         learning_rate: of "adam", in standard errors per step.
@@ -76,8 +79,8 @@ def fit_map(
     if batch_size is not None and not 1 <= batch_size <= len(cells):
         raise PerlerInputError(f"expected a batch_size of 1 to {len(cells)} cells, found {batch_size}")
     check_mode(priors)
-    of_site, start = start_mapping(cells, reference, priors, start, by_em=False)
-    model = functools.partial(mapping_model, subsample_size=batch_size, tiles=tiles)
+    of_site, start = start_mapping(cells, reference, priors, start, evidence, by_em=False)
+    model = model_around(start, evidence, subsample_size=batch_size, tiles=tiles)
     arguments = (cells, reference, of_site, start.log_location_weights)
     learned = of_site.location_weights is not None
     first, key = jax.random.split(jax.random.key(seed))

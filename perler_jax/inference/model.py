@@ -3,12 +3,14 @@
     a, b, sigma, pi ~ priors;   origin_n ~ pi;   x_n ~ N(a r_origin + b, diag sigma^2)   (Eqs. 2-3, 8)
 
 Origins are summed out by the streamed kernel, so that nothing of cells x locations is ever held. The sites
-are ``sensitivity``, ``background``, ``noise``, ``location_weights`` (where pi is learned) and ``cells`` in
-the plate ``cell``; a simulation also has ``origin``.
+are ``sensitivity``, ``background``, ``noise``, ``location_weights`` (where pi is learned), ``foreign_share``
+(where there are foreign cells) and ``cells`` in the plate ``cell``; a simulation also has ``origin``, which
+is the number of locations for a cell from elsewhere.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -20,72 +22,22 @@ from jaxtyping import Array, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
+from perler_jax.density import log_density
 from perler_jax.errors import PerlerInputError
+from perler_jax.evidence import CellEvidence
 from perler_jax.inference.priors import ConjugatePriors, MappingPriors, SitePrior, site_priors
-from perler_jax.mixture import (
-    MappingParams,
-    SufficientStatistics,
-    log_density,
-    map_locations,
-    posterior_moments,
-    score,
-)
+from perler_jax.mixture import MappingParams, log_weights, map_locations
+from perler_jax.noise import GAUSSIAN, ForeignCells, NoiseFamily
 from perler_jax.streaming import Tiles
 
-__all__ = ["MappedCells", "cell_log_density", "mapping_model", "params_from_sites", "sites_from_params"]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def cell_log_density(
-    params: MappingParams,
-    cells: Float[Array, "cells metagenes"],
-    reference: Float[Array, "locations metagenes"],
-    tiles: Tiles | None = None,
-) -> Float[Array, " cells"]:
-    """Ln p(x_n) like `mixture.log_density`, with the gradient gathered in the same pass.
-
-    The posterior means of r and r^2 of every cell are all that the gradient of a, b and sigma needs, for any
-    weighting of the cells. A gradient in pi or the reference, where it is asked for, takes a second pass.
-    """
-    return log_density(params, cells, reference, tiles)
-
-
-def _forward(
-    params: MappingParams, cells: Array, reference: Array, tiles: Tiles | None
-) -> tuple[Array, tuple[MappingParams, Array, Array, Array]]:
-    powers = jnp.concatenate([reference, reference**2], axis=1)
-    moments = posterior_moments(params, cells, reference, location_values=powers, tiles=tiles)
-    assert moments.of_cells is not None
-    return moments.log_normaliser, (params, cells, reference, moments.of_cells)
-
-
-def _backward(
-    tiles: Tiles | None, saved: tuple[MappingParams, Array, Array, Array], cotangent: Array
-) -> tuple[MappingParams, Array, Array]:
-    params, cells, reference, expected = saved
-    mean, squared = jnp.split(expected, 2, axis=1)
-    statistics = SufficientStatistics(
-        mass=cotangent.sum(),
-        cells=cotangent @ cells,
-        cells_squared=cotangent @ cells**2,
-        locations=cotangent @ mean,
-        locations_squared=cotangent @ squared,
-        cross=cotangent @ (cells * mean),
-        location_mass=jnp.zeros(len(reference), cells.dtype),
-        log_likelihood=jnp.zeros((), cells.dtype),
-    )
-    # XLA drops this pass, and jit is where gradients are taken, unless pi or the reference are asked for.
-    _, pullback = jax.vjp(lambda p, r: log_density(p, cells, r, tiles), params, reference)
-    of_params, of_reference = pullback(cotangent)
-    direct = score(params, statistics)
-    toward = -cotangent[:, None] * params.noise**-2 * (cells - map_locations(params, mean))
-    gradient = MappingParams(
-        direct.sensitivity, direct.background, direct.noise, of_params.log_location_weights
-    )
-    return gradient, toward, of_reference
-
-
-cell_log_density.defvjp(_forward, _backward)
+__all__ = [
+    "CellsFrom",
+    "MappedCells",
+    "mapping_model",
+    "model_around",
+    "params_from_sites",
+    "sites_from_params",
+]
 
 
 class MappedCells(dist.Distribution):
@@ -94,11 +46,13 @@ class MappedCells(dist.Distribution):
     Args:
         params: mapping, with (metagenes,) leaves; None as ln pi is uniform.
         reference: r, metagenes of the locations.
+        evidence: what else is known of each of the cells that `log_prob` is asked about, in their order; the
+            density is then that of the cell and of this knowledge. Nothing that a draw depends on.
         tiles: tile sizes; None chooses them.
     """
 
     support = constraints.real_vector
-    pytree_data_fields = ("params", "reference")
+    pytree_data_fields = ("params", "reference", "evidence")
     pytree_aux_fields = ("tiles",)
 
     def __init__(
@@ -106,17 +60,19 @@ class MappedCells(dist.Distribution):
         params: MappingParams,
         reference: Float[Array, "locations metagenes"],
         *,
+        evidence: CellEvidence | None = None,
         tiles: Tiles | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        self.params, self.reference, self.tiles = params, reference, tiles
+        self.params, self.reference, self.evidence, self.tiles = params, reference, evidence, tiles
         super().__init__(event_shape=(reference.shape[-1],), validate_args=validate_args)
 
     @validate_sample
     def log_prob(self, value: Array) -> Array:
         """Ln p(x): (..., metagenes) -> (...), streamed."""
         cells = value.reshape(-1, value.shape[-1])
-        return cell_log_density(self.params, cells, self.reference, self.tiles).reshape(value.shape[:-1])
+        found = log_density(self.params, cells, self.reference, self.evidence, self.tiles)
+        return found.reshape(value.shape[:-1])
 
     def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draw origins, then cells: (..., metagenes)."""
@@ -127,29 +83,98 @@ class MappedCells(dist.Distribution):
     ) -> tuple[Array, Array]:
         """Cells (..., metagenes) and the location index that each came from (...)."""
         assert key is not None
-        of_origin, of_noise = jax.random.split(key)
+        of_origin, of_cells = jax.random.split(key)
         origin = jax.random.categorical(
             of_origin, _logits(self.params, len(self.reference)), shape=sample_shape
         )
-        noise = jax.random.normal(of_noise, (*sample_shape, *self.event_shape), self.reference.dtype)
-        mapped = map_locations(self.params, self.reference[origin.reshape(-1)]).reshape(noise.shape)
-        return mapped + self.params.noise * noise, origin
+        return CellsFrom(self.params, self.reference, origin).sample(of_cells), origin
+
+
+class CellsFrom(dist.Distribution):
+    """Distribution of the metagenes of cells whose origins are known.
+
+    Args:
+        params: mapping.
+        reference: r, metagenes of the locations.
+        origin: (...) indices of locations; the number of locations stands for elsewhere.
+    """
+
+    support = constraints.real_vector
+    pytree_data_fields = ("params", "reference", "origin")
+
+    def __init__(
+        self,
+        params: MappingParams,
+        reference: Float[Array, "locations metagenes"],
+        origin: Array,
+        *,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.params, self.reference, self.origin = params, reference, origin
+        super().__init__(origin.shape, (reference.shape[-1],), validate_args=validate_args)
+
+    @validate_sample
+    def log_prob(self, value: Array) -> Array:
+        """Ln p(x | origin)."""
+        centre, scale = self._around()
+        family, n_metagenes = self.params.noise_family, value.shape[-1]
+        shape, _ = family.log_shape(jnp.sum(((value - centre) / scale) ** 2, axis=-1), n_metagenes)
+        return shape + family.log_constant(n_metagenes) - jnp.sum(jnp.log(scale), axis=-1)
+
+    def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Draw cells: (..., metagenes)."""
+        assert key is not None
+        of_noise, of_precision = jax.random.split(key)
+        centre, scale = self._around()
+        noise = jax.random.normal(of_noise, (*sample_shape, *centre.shape), centre.dtype)
+        precision = self.params.noise_family.draw_precision(of_precision, noise.shape[:-1], centre.dtype)
+        return centre + scale * noise / jnp.sqrt(precision)[..., None]
+
+    def _around(self) -> tuple[Array, Array]:
+        """Centre and scale of every cell."""
+        mapped = map_locations(self.params, self.reference[self.origin.reshape(-1)])
+        mapped = mapped.reshape(*self.origin.shape, -1)
+        foreign = self.params.foreign
+        if foreign is None:
+            return mapped, jnp.broadcast_to(self.params.noise, mapped.shape)
+        elsewhere = (self.origin == len(self.reference))[..., None]
+        return jnp.where(elsewhere, foreign.mean, mapped), jnp.where(
+            elsewhere, foreign.spread, self.params.noise
+        )
 
 
 def _logits(params: MappingParams, n_locations: int) -> Array:
-    if params.log_location_weights is None:
-        return jnp.zeros(n_locations, params.noise.dtype)
-    return params.log_location_weights
+    """Logits of the origin; where there are foreign cells, elsewhere comes last."""
+    log_pi = jnp.broadcast_to(jnp.asarray(log_weights(params, n_locations), params.noise.dtype), n_locations)
+    if params.foreign is None:
+        return log_pi
+    share = params.foreign.share
+    return jnp.append(log_pi + jnp.log1p(-share), jnp.log(share))
 
 
 def params_from_sites(
-    sites: dict[str, Any], log_location_weights: Float[Array, " locations"] | None = None
+    sites: dict[str, Any],
+    log_location_weights: Float[Array, " locations"] | None = None,
+    *,
+    foreign: ForeignCells | None = None,
+    noise_family: NoiseFamily = GAUSSIAN,
 ) -> MappingParams:
-    """The mapping in a dict of site values; ``log_location_weights`` is the fixed pi where it is no site."""
+    """The mapping in a dict of site values.
+
+    Args:
+        sites: values by name.
+        log_location_weights: the fixed ln pi where it is no site.
+        foreign: where foreign cells are; their share is a site.
+        noise_family: how cells scatter.
+    """
     weights = sites.get("location_weights")
     if weights is not None:
         log_location_weights = jnp.log(weights)
-    return MappingParams(sites["sensitivity"], sites["background"], sites["noise"], log_location_weights)
+    if foreign is not None:
+        foreign = dataclasses.replace(foreign, share=sites["foreign_share"])
+    return MappingParams(
+        sites["sensitivity"], sites["background"], sites["noise"], log_location_weights, foreign, noise_family
+    )
 
 
 def sites_from_params(params: MappingParams, *, location_weights: bool = False) -> dict[str, Array]:
@@ -158,6 +183,8 @@ def sites_from_params(params: MappingParams, *, location_weights: bool = False) 
     if location_weights:
         assert params.log_location_weights is not None
         sites["location_weights"] = jax.nn.softmax(params.log_location_weights)
+    if params.foreign is not None:
+        sites["foreign_share"] = jnp.asarray(params.foreign.share)
     return sites
 
 
@@ -167,6 +194,9 @@ def mapping_model(
     priors: MappingPriors | ConjugatePriors | None = None,
     log_location_weights: Float[Array, " locations"] | None = None,
     *,
+    foreign: ForeignCells | None = None,
+    noise_family: NoiseFamily = GAUSSIAN,
+    evidence: CellEvidence | None = None,
     n_cells: int | None = None,
     subsample_size: int | None = None,
     tiles: Tiles | None = None,
@@ -178,6 +208,9 @@ def mapping_model(
         reference: r, metagenes of the locations.
         priors: of the four parameters; flat where not given (a flat prior cannot be simulated from).
         log_location_weights: fixed ln pi; None is uniform. Not used where ``priors`` learn pi.
+        foreign: where cells from elsewhere are; their share is a site with a flat prior. None: none are.
+        noise_family: how cells scatter.
+        evidence: what else is known of each cell.
         n_cells: how many cells to simulate.
         subsample_size: cells per minibatch; None is all of them.
         tiles: tile sizes of the kernel; None chooses them.
@@ -191,19 +224,41 @@ def mapping_model(
     sites = {name: _site(name, getattr(of_site, name)) for name in ("sensitivity", "background", "noise")}
     if of_site.location_weights is not None:
         sites["location_weights"] = _site("location_weights", of_site.location_weights)
-    params = params_from_sites(sites, log_location_weights)
+    if foreign is not None:
+        sites["foreign_share"] = numpyro.sample("foreign_share", dist.Uniform(0.0, 1.0))
+    params = params_from_sites(sites, log_location_weights, foreign=foreign, noise_family=noise_family)
     size = n_cells if cells is None else len(cells)
     assert size is not None
     with numpyro.plate("cell", size, subsample_size=subsample_size):
         if cells is None:
-            logits = _logits(params, len(reference))
-            origin = numpyro.sample("origin", dist.Categorical(logits=logits))
-            mapped = map_locations(params, reference[origin])
-            numpyro.sample("cells", dist.Normal(mapped, params.noise).to_event(1))
+            origin = numpyro.sample("origin", dist.Categorical(logits=_logits(params, len(reference))))
+            numpyro.sample("cells", CellsFrom(params, reference, origin))
         else:
             batch = numpyro.subsample(cells, event_dim=1)
-            numpyro.sample("cells", MappedCells(params, reference, tiles=tiles), obs=batch)
+            if evidence is not None:
+                of_batch = numpyro.subsample(jnp.asarray(evidence.of_cells, batch.dtype), event_dim=1)
+                evidence = CellEvidence(of_batch, jnp.asarray(evidence.of_locations, batch.dtype))
+            mapped = MappedCells(params, reference, evidence=evidence, tiles=tiles)
+            numpyro.sample("cells", mapped, obs=batch)
     return params
+
+
+def model_around(
+    start: MappingParams,
+    evidence: CellEvidence | None,
+    *,
+    subsample_size: int | None = None,
+    tiles: Tiles | None = None,
+) -> functools.partial[MappingParams]:
+    """`mapping_model` with the noise family and foreign cells of a mapping, as fits run it."""
+    return functools.partial(
+        mapping_model,
+        foreign=start.foreign,
+        noise_family=start.noise_family,
+        evidence=evidence,
+        subsample_size=subsample_size,
+        tiles=tiles,
+    )
 
 
 def _site(name: str, prior: SitePrior) -> Array:

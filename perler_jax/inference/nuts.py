@@ -7,7 +7,6 @@ covariance every direction is about as wide as any other, and a trajectory takes
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from typing import Any, Literal, get_args
 
@@ -18,8 +17,9 @@ from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from numpyro.infer import MCMC, NUTS
 
 from perler_jax.errors import PerlerInputError
+from perler_jax.evidence import CellEvidence
 from perler_jax.inference.coordinates import log_density_at, make_coordinates
-from perler_jax.inference.model import mapping_model, sites_from_params
+from perler_jax.inference.model import model_around, sites_from_params
 from perler_jax.inference.posterior import MappingDraws, natural_widths, start_mapping, summarise_draws
 from perler_jax.inference.priors import ConjugatePriors, MappingPriors
 from perler_jax.inference.variational import draws_at
@@ -70,6 +70,7 @@ def sample_nuts(
     priors: MappingPriors | ConjugatePriors | None = None,
     start: MappingParams | None = None,
     *,
+    evidence: CellEvidence | None = None,
     n_warmup: int = 200,
     n_draws: int = 500,
     n_chains: int = 2,
@@ -86,7 +87,9 @@ def sample_nuts(
         cells: x, metagenes of the cells.
         reference: r, metagenes of the locations.
         priors: any priors; None is flat.
-        start: where the search for the mode begins, which also carries a fixed pi; None starts as EM does.
+        start: where the search for the mode begins, which also carries a fixed pi,
+            the noise family and foreign cells; None starts as EM does.
+        evidence: what else is known of where each cell is from.
         n_warmup: draws per chain to adapt the step, thrown away.
         n_draws: draws per chain.
         n_chains: chains, each begun at a draw of the approximation twice as wide as it is.
@@ -111,11 +114,13 @@ def sample_nuts(
             raise PerlerInputError(f"expected {name} >= {least}, found {value}")
     laplace = None
     if preconditioner == "laplace":
-        laplace = approximate(cells, reference, priors, start, tiles=tiles, progress=progress)
+        laplace = approximate(
+            cells, reference, priors, start, evidence=evidence, tiles=tiles, progress=progress
+        )
         start = laplace.params
-    of_site, start = start_mapping(cells, reference, priors, start, by_em=True)
+    of_site, start = start_mapping(cells, reference, priors, start, evidence, by_em=True)
     of_start, of_chains, of_run = jax.random.split(jax.random.key(seed), 3)
-    model = functools.partial(mapping_model, tiles=tiles)
+    model = model_around(start, evidence, tiles=tiles)
     arguments = (cells, reference, of_site, start.log_location_weights)
     learned = of_site.location_weights is not None
     coordinates = make_coordinates(

@@ -8,7 +8,6 @@ covariance: the thousands of correlations of many metagenes are slow to learn fr
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, Literal, get_args
 
 import jax
@@ -29,12 +28,14 @@ from numpyro.infer.autoguide import (
 from numpyro.optim import optax_to_numpyro
 
 from perler_jax.errors import PerlerInputError
+from perler_jax.evidence import CellEvidence
 from perler_jax.inference.coordinates import SITE, Coordinates, in_coordinates, make_coordinates, values_at
-from perler_jax.inference.model import mapping_model, sites_from_params
+from perler_jax.inference.model import model_around, sites_from_params
 from perler_jax.inference.posterior import MappingDraws, natural_widths, start_mapping, summarise_draws
 from perler_jax.inference.priors import ConjugatePriors, MappingPriors
 from perler_jax.inference.whitening import approximate, whiten
 from perler_jax.mixture import MappingParams
+from perler_jax.noise import ForeignCells
 from perler_jax.streaming import Tiles
 
 Guide = Literal["normal", "multivariate_normal", "low_rank"]
@@ -72,6 +73,7 @@ def fit_svi(
     priors: MappingPriors | ConjugatePriors | None = None,
     start: MappingParams | None = None,
     *,
+    evidence: CellEvidence | None = None,
     guide: str = "multivariate_normal",
     rank: int | None = None,
     batch_size: int | None = None,
@@ -89,7 +91,9 @@ def fit_svi(
         cells: x, metagenes of the cells.
         reference: r, metagenes of the locations.
         priors: any priors; None is flat.
-        start: where the guide begins, which also carries a fixed pi; None is the fit by EM.
+        start: where the guide begins, which also carries a fixed pi,
+            the noise family and foreign cells; None is the fit by EM.
+        evidence: what else is known of where each cell is from.
         guide: "normal" (independent parameters), "low_rank", or "multivariate_normal" (full rank).
         rank: of "low_rank"; None is the square root of the number of parameters.
         batch_size: cells per step; None is all.
@@ -113,11 +117,13 @@ def fit_svi(
         raise PerlerInputError(f"expected a batch_size of 1 to {len(cells)} cells, found {batch_size}")
     laplace = None
     if guide == "multivariate_normal":
-        laplace = approximate(cells, reference, priors, start, tiles=tiles, progress=progress)
+        laplace = approximate(
+            cells, reference, priors, start, evidence=evidence, tiles=tiles, progress=progress
+        )
         start = laplace.params
-    of_site, start = start_mapping(cells, reference, priors, start, by_em=True)
+    of_site, start = start_mapping(cells, reference, priors, start, evidence, by_em=True)
     of_start, of_run, of_draws = jax.random.split(jax.random.key(seed), 3)
-    model = functools.partial(mapping_model, subsample_size=batch_size, tiles=tiles)
+    model = model_around(start, evidence, subsample_size=batch_size, tiles=tiles)
     arguments = (cells, reference, of_site, start.log_location_weights)
     learned = of_site.location_weights is not None
     coordinates = make_coordinates(
@@ -167,10 +173,14 @@ def draws_at(
         return values_at(model, coordinates, point, arguments)
 
     params, sites = jax.jit(lambda points: jax.lax.map(each, points))(z.reshape(-1, size))
-    a, b, noise = (
-        value.reshape(chains, n_draws, -1) for value in (params.sensitivity, params.background, params.noise)
-    )
-    weights = arguments[3]
+
+    def by_chain(values: Array) -> Array:
+        return values.reshape(chains, n_draws, *values.shape[1:])
+
+    a, b, noise = (by_chain(each) for each in (params.sensitivity, params.background, params.noise))
+    weights, foreign = arguments[3], params.foreign
     if arguments[2].location_weights is not None:
-        weights = params.log_location_weights.reshape(chains, n_draws, -1)
-    return MappingDraws(a, b, noise, weights), sites
+        weights = by_chain(params.log_location_weights)
+    if foreign is not None:
+        foreign = ForeignCells(by_chain(foreign.share), foreign.mean[0], foreign.spread[0])
+    return MappingDraws(a, b, noise, weights, foreign, params.noise_family), sites

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
+from perler_jax.evidence import CellEvidence
 from perler_jax.inference.coordinates import Coordinates
 from perler_jax.inference.laplace import LaplaceFit, fit_laplace
 from perler_jax.inference.priors import ConjugatePriors, MappingPriors
@@ -25,6 +26,7 @@ def approximate(
     priors: MappingPriors | ConjugatePriors | None,
     start: MappingParams | None,
     *,
+    evidence: CellEvidence | None = None,
     tiles: Tiles | None,
     progress: bool,
 ) -> LaplaceFit:
@@ -37,10 +39,13 @@ def approximate(
         reference: r, metagenes of the locations.
         priors: any priors.
         start: where the search for the mode begins, which also carries a fixed pi.
+        evidence: what else is known of where each cell is from.
         tiles: tile sizes; None chooses them.
         progress: show a progress bar.
     """
-    return fit_laplace(cells, reference, _normalisable(priors), start, tiles=tiles, progress=progress)
+    return fit_laplace(
+        cells, reference, _normalisable(priors), start, evidence=evidence, tiles=tiles, progress=progress
+    )
 
 
 def _normalisable(priors: MappingPriors | ConjugatePriors | None) -> MappingPriors | ConjugatePriors | None:

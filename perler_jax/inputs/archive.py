@@ -94,14 +94,22 @@ def read_archive(path: Any, *, kind: str, version: int) -> tuple[dict[str, Any],
     return plain, arrays
 
 
-def rebuild(name: str, nodes: dict[str, type], plain: dict[str, Any], arrays: dict[str, Any]) -> Any:
-    """The value that was written under a name; dataclasses by the types that ``nodes`` names, else None."""
+def rebuild(name: str, nodes: dict[str, Any], plain: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    """The value that was written under a name; dataclasses by the types that ``nodes`` names, else None.
+
+    Where ``nodes`` names several types, the file says which; a field that it does not hold keeps its default.
+    """
     if name in arrays:
         return arrays[name]
-    if name in nodes and name in plain:
-        fields = dataclasses.fields(nodes[name])
-        return nodes[name](**{f.name: rebuild(f"{name}/{f.name}", nodes, plain, arrays) for f in fields})
-    return plain.get(name)
+    if name not in nodes or name not in plain:
+        return plain.get(name)
+    possible = nodes[name] if isinstance(nodes[name], tuple) else (nodes[name],)
+    kind = next((each for each in possible if each.__name__ == plain[name]), possible[0])
+    values = {f.name: rebuild(f"{name}/{f.name}", nodes, plain, arrays) for f in dataclasses.fields(kind)}
+    with_default = {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
+    return kind(
+        **{key: value for key, value in values.items() if value is not None or key not in with_default}
+    )
 
 
 def _flatten(value: Any, name: str, arrays: Arrays, plain: dict[str, Any]) -> None:
@@ -109,7 +117,7 @@ def _flatten(value: Any, name: str, arrays: Arrays, plain: dict[str, Any]) -> No
     if value is None:
         return
     if dataclasses.is_dataclass(value):
-        plain[name] = "dataclass"
+        plain[name] = type(value).__name__
         for field in dataclasses.fields(value):
             if field.init:
                 _flatten(getattr(value, field.name), f"{name}/{field.name}", arrays, plain)
