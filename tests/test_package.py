@@ -24,7 +24,7 @@ LAYERS = [
     ("simulation", ["virtual_embryo", "simulate"]),
     ("sources", ["datasets"]),
     ("scores", ["metrics", "stripes"]),
-    ("plotting", ["patterns"]),
+    ("plotting", ["canvas", "views", "patterns", "embryo", "zones", "cells", "fit", "trust", "profile"]),
     (
         "method",
         [

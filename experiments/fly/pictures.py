@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from perler_jax import PerlerFit
 from perler_jax.app.gallery import draw_gallery
 from perler_jax.inputs.io import atomic_path
-from perler_jax.plotting.patterns import plot_profile
+from perler_jax.plotting.profile import plot_profile
 from perler_jax.scores.stripes import StripeAxis, axis_profile, count_stripes, fit_axis
 
 __all__ = ["draw_patterns", "draw_profiles", "stripe_counts"]

@@ -1,38 +1,35 @@
-"""Pictures of patterns, fits and stripes. Every function draws given numbers, takes ``ax`` and returns it.
+"""Pictures of patterns on tissue: one, many, binary bins, a reference beside its prediction and the error.
 
-Nothing is computed beyond what drawing needs, no style is set and no pyplot state is used unless ``ax`` is
-left out. Embryos (three coordinates) are drawn as seen from one side, anterior left or dorsal up, with the
-far side hidden; flat tissue (two coordinates) as it lies.
+Embryos (three coordinates) are drawn as seen from one side, anterior left or dorsal up, with the far side
+hidden; flat tissue (two coordinates) as it lies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import EllipseCollection
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from scipy.spatial import cKDTree
+from matplotlib.lines import Line2D
 
-from perler_jax._typing import Float, Real
-from perler_jax.errors import PerlerInputError
-from perler_jax.scores.stripes import StripeCount
+from perler_jax._typing import Bool, Float, Real
+from perler_jax.plotting.canvas import (
+    EXPRESSION,
+    colour_bar,
+    draw_discs,
+    draw_scale,
+    frame_tissue,
+    new_axes,
+    panels,
+    spacing,
+    tissue_size,
+)
+from perler_jax.plotting.views import Mirror, View, flatten
 
-__all__ = ["View", "plot_em_trace", "plot_objective", "plot_pattern", "plot_pattern_grid", "plot_profile"]
+__all__ = ["plot_bins", "plot_comparison", "plot_pattern", "plot_pattern_grid"]
 
-View = Literal["lateral", "dorsal", "ventral", "anterior", "posterior"]
-
-#: view -> (coordinate drawn to the right, drawn upward, pointing at the viewer), each with its sign.
-_VIEWS: dict[str, tuple[tuple[int, int], tuple[int, int], tuple[int, int]]] = {
-    "lateral": ((0, 1), (2, 1), (1, 1)),
-    "dorsal": ((0, 1), (1, 1), (2, 1)),
-    "ventral": ((0, 1), (1, 1), (2, -1)),
-    "anterior": ((1, 1), (2, 1), (0, -1)),
-    "posterior": ((1, 1), (2, 1), (0, 1)),
-}
+# Okabe and Ito's colours, told apart by every eye.
+_BINS = {"on": "#0072B2", "missed": "#E69F00", "too much": "#CC79A7", "off": "#E4E4E4"}
 
 
 def plot_pattern(
@@ -40,18 +37,18 @@ def plot_pattern(
     coordinates: Float[np.ndarray, "locations dimensions"],
     *,
     view: View = "lateral",
-    mirror: bool | Float[np.ndarray, "locations 3"] = False,
+    mirror: Mirror = False,
     ax: Axes | None = None,
     title: str | None = None,
     unit: str | None = None,
     limits: tuple[Real, Real] | None = None,
-    cmap: str = "viridis",
+    cmap: str = EXPRESSION,
     scale_bar: Real | None = None,
 ) -> Axes:
     """Draw one pattern on the tissue.
 
     Args:
-        values: one number per location.
+        values: one number per location; NaN is light grey.
         coordinates: two columns (flat tissue) or three (x anterior to posterior, y across with the midline at
             0, z up to dorsal).
         view: side from which an embryo is seen; flat tissue has none. Right and left count as alike: a
@@ -65,39 +62,22 @@ def plot_pattern(
         scale_bar: length of a scale bar, in the unit of the coordinates, taken to be micrometres.
 
     Raises:
-        PerlerInputError: coordinates with neither two nor three columns.
+        PerlerInputError: coordinates with neither two nor three columns, or an unknown view.
     """
-    if coordinates.shape[1] not in (2, 3):
-        raise PerlerInputError(f"Expected 2 or 3 coordinates, found {coordinates.shape[1]} columns.")
-    ax = _axes(ax, (6.0, 3.2))
-    spacing = float(np.median(cKDTree(coordinates).query(coordinates, k=2)[0][:, 1]))
-    if coordinates.shape[1] == 3:
-        flat, values = _seen_from(values, coordinates, view, mirror)
-    else:
-        flat = coordinates
-    # Circles in the unit of the coordinates: they overlap alike at any size of the figure.
-    size = np.full(len(flat), 2.1 * spacing)
-    dots = EllipseCollection(
-        size, size, np.zeros(len(flat)), units="xy", offsets=flat, offset_transform=ax.transData, cmap=cmap
-    )
-    dots.set_array(values)
-    dots.set_clim(*(limits if limits is not None else (np.nanmin(values), np.nanmax(values))))
-    dots.set_linewidth(0)
-    ax.add_collection(dots)
-    low, high = flat.min(0) - 1.5 * spacing, flat.max(0) + 1.5 * spacing
-    ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
-    ax.set_axis_off()
+    flat, rows = flatten(coordinates, view, mirror)
+    ax = new_axes(ax, tissue_size(flat))
+    distance = spacing(coordinates)
+    if limits is None:  # those of all locations, also of the far side: every view has the same colours
+        known = values[np.isfinite(values)]
+        limits = (known.min(), known.max()) if len(known) else None
+    discs = draw_discs(ax, values[rows], flat, distance, limits=limits, cmap=cmap)
+    frame_tissue(ax, flat, distance)
     if title is not None:
         ax.set_title(title)
     if unit is not None:
-        # An inset is as high as the tissue; a bar beside the axes is as high as the empty panel.
-        beside = ax.inset_axes((1.02, 0.05, 0.025, 0.9))
-        ax.figure.colorbar(dots, cax=beside, label=unit, ticks=MaxNLocator(3))
+        colour_bar(ax, discs, unit)
     if scale_bar is not None:
-        ax.plot([low[0], low[0] + scale_bar], [low[1], low[1]], color="black", lw=2, clip_on=False)
-        ax.annotate(
-            f"{scale_bar:g} µm", (low[0], low[1]), (0, -3), textcoords="offset points", va="top", fontsize=8
-        )
+        draw_scale(ax, scale_bar)
     return ax
 
 
@@ -108,11 +88,12 @@ def plot_pattern_grid(
     *,
     truth: Float[np.ndarray, "locations genes"] | None = None,
     view: View = "lateral",
-    mirror: bool | Float[np.ndarray, "locations 3"] = False,
+    mirror: Mirror = False,
     columns: int = 2,
     names: tuple[str, str] = ("reconstructed", "truth"),
-    cmap: str = "viridis",
-) -> Figure:
+    cmap: str = EXPRESSION,
+    ax: Axes | None = None,
+) -> Axes:
     """Draw several predicted patterns, each beside its truth where given; every panel on its own scale.
 
     Args:
@@ -125,102 +106,111 @@ def plot_pattern_grid(
         columns: genes per row.
         names: what the two sides are called.
         cmap: name of a perceptually uniform colour map.
+        ax: axes whose place is divided into panels; None makes a figure.
     """
     sides = [(names[0], predicted)] if truth is None else [(names[0], predicted), (names[1], truth)]
     rows = -(-len(genes) // columns)
-    figure = Figure(figsize=(2.9 * columns * len(sides), 1.45 * rows + 0.5), layout="constrained")
-    panels = figure.subplots(rows, columns * len(sides), squeeze=False)
-    for ax in panels.flat:
-        ax.set_axis_off()
+    ax = new_axes(ax, (2.9 * columns * len(sides), 1.45 * rows + 0.5))
+    grid = panels(ax, rows, columns * len(sides), gap=(0.02, 0.3 / (rows + 1)))
+    for panel in (each for row in grid for each in row):
+        panel.set_axis_off()
     for gene, name in enumerate(genes):
         for side, (label, table) in enumerate(sides):
-            ax = panels[gene // columns, gene % columns * len(sides) + side]
-            plot_pattern(table[:, gene], coordinates, view=view, mirror=mirror, ax=ax, cmap=cmap)
-            ax.set_title(f"{name}, {label}", fontsize=10)
-    figure.supxlabel("each panel from its lowest (dark) to its highest value (bright)", fontsize=8)
-    return figure
-
-
-def plot_em_trace(log_likelihood: Float[np.ndarray, " steps"], *, ax: Axes | None = None) -> Axes:
-    """Draw the mean log-likelihood per cell (nats) at each iteration; NaN (padding) is left out."""
-    ax = _axes(ax, (4.5, 3.0))
-    seen = np.isfinite(log_likelihood)
-    ax.plot(np.arange(1, len(log_likelihood) + 1)[seen], log_likelihood[seen], marker="o", ms=3, lw=1)
-    ax.set(xlabel="EM iteration", ylabel="log-likelihood per cell (nats)")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            panel = grid[gene // columns][gene % columns * len(sides) + side]
+            plot_pattern(table[:, gene], coordinates, view=view, mirror=mirror, ax=panel, cmap=cmap)
+            panel.set_title(f"{name}, {label}", fontsize=10)
+    note = "each panel from its lowest (dark) to its highest value (bright)"
+    ax.annotate(note, (0.5, 0), (0, -6), "axes fraction", "offset points", ha="center", va="top", fontsize=8)
     return ax
 
 
-def plot_objective(
-    alpha: Float[np.ndarray, " alphas"],
-    beta: Float[np.ndarray, " betas"],
-    objective: Float[np.ndarray, "alphas betas"],
+def plot_comparison(
+    reference: Float[np.ndarray, " locations"],
+    predicted: Float[np.ndarray, " locations"],
+    error: Float[np.ndarray, " locations"],
+    coordinates: Float[np.ndarray, "locations dimensions"],
     *,
-    path: Float[np.ndarray, "steps 2"] | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw the tuning objective J over alpha and beta, with the optimiser's path and its end.
-
-    Axes are logarithmic where all their values are positive. Undefined corners of the grid stay empty.
-    """
-    ax = _axes(ax, (4.8, 3.6))
-    surface = ax.contourf(beta, alpha, np.ma.masked_invalid(objective), levels=24, cmap="viridis")
-    ax.figure.colorbar(surface, ax=ax, label="objective J (nats)")
-    if np.all(alpha > 0):
-        ax.set_yscale("log")
-    if np.all(beta > 0):
-        ax.set_xscale("log")
-    if path is not None:
-        ax.plot(path[:, 1], path[:, 0], color="white", marker=".", lw=1)
-        ax.plot(path[-1:, 1], path[-1:, 0], color="red", marker="*", ms=12, mec="white", ls="none")
-    ax.set(xlabel=r"$\beta$ (weight of $D$)", ylabel=r"$\alpha$ (weight of $D^2$)")
-    return ax
-
-
-def plot_profile(
-    positions: Float[np.ndarray, " positions"],
-    profile: Float[np.ndarray, " positions"],
-    *,
-    stripes: StripeCount | None = None,
-    ax: Axes | None = None,
+    view: View = "lateral",
+    mirror: Mirror = False,
+    names: tuple[str, str, str] = ("reference", "prediction", "error"),
+    units: tuple[str, str, str] = ("intensity", "log2", "log2"),
     title: str | None = None,
-    unit: str = "expression",
+    ax: Axes | None = None,
 ) -> Axes:
-    """Draw a profile along the straightened axis (um, anterior left) with its stripes marked and numbered."""
-    ax = _axes(ax, (5.5, 2.4))
-    ax.plot(positions, profile, lw=1.5)
-    if stripes is not None:
-        heights = np.interp(stripes.positions, positions, profile)
-        ax.plot(stripes.positions, heights, "v", color="C3", ms=5)
-        for number, (x, y) in enumerate(zip(stripes.positions, heights, strict=True), start=1):
-            ax.annotate(str(number), (x, y), (0, 4), textcoords="offset points", ha="center", fontsize=8)
-    ax.margins(x=0.0, y=0.15)
-    ax.set(xlabel="position along the straightened axis (µm)", ylabel=unit)
+    """Draw a reference beside its prediction beside the error.
+
+    Args:
+        reference: what was measured.
+        predicted: what was predicted, maybe in other units.
+        error: a difference, drawn around zero (blue where too low, red where too high), or a standard error,
+            which has no sign and is drawn from zero (pale) upward.
+        coordinates: as in ``plot_pattern``.
+        view: side from which an embryo is seen.
+        mirror: draw the other half too.
+        names: of the three panels.
+        units: of the three panels.
+        title: text above all, such as the gene's name.
+        ax: axes whose place is divided into panels; None makes a figure.
+    """
+    width, height = tissue_size(flatten(coordinates, view, mirror)[0], 3.9)
+    ax = new_axes(ax, (3 * width, height + 0.2))
+    largest = float(np.nanmax(np.abs(error)))
+    signed = bool(np.nanmin(error) < 0)
+    drawn = (
+        (reference, EXPRESSION, None),
+        (predicted, EXPRESSION, None),
+        (error, "RdBu_r", (-largest, largest)) if signed else (error, "magma_r", (0.0, largest)),
+    )
+    row = panels(ax, 1, 3, gap=(0.1, 0.0))[0]
+    for panel, (values, cmap, limits), name, unit in zip(row, drawn, names, units, strict=True):
+        plot_pattern(
+            values, coordinates, view=view, mirror=mirror, ax=panel, unit=unit, limits=limits, cmap=cmap
+        )
+        panel.set_title(name, fontsize=10)
+    if title is not None:
+        ax.set_title(title, pad=22)
+    return ax
+
+
+def plot_bins(
+    on: Bool[np.ndarray, " locations"],
+    coordinates: Float[np.ndarray, "locations dimensions"],
+    *,
+    predicted: Bool[np.ndarray, " locations"] | None = None,
+    view: View = "lateral",
+    mirror: Mirror = False,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw where a gene of a binary reference is on, and where a thresholded prediction differs.
+
+    Args:
+        on: the reference.
+        coordinates: as in ``plot_pattern``.
+        predicted: the prediction after a threshold; None draws the reference alone.
+        view: side from which an embryo is seen.
+        mirror: draw the other half too.
+        title: text above.
+        ax: axes to draw in; None makes a figure.
+    """
+    if predicted is None:
+        names = np.where(on, "on", "off")
+    else:
+        names = np.where(on, np.where(predicted, "on", "missed"), np.where(predicted, "too much", "off"))
+    flat, rows = flatten(coordinates, view, mirror)
+    ax = new_axes(ax, tissue_size(flat))
+    distance = spacing(coordinates)
+    draw_discs(ax, None, flat, distance, colour=[_BINS[name] for name in names[rows]], size=0.44)
+    frame_tissue(ax, flat, distance)
+    shown = [name for name in _BINS if name in names or (predicted is None and name in ("on", "off"))]
+    ax.legend(
+        [Line2D([], [], marker="o", ls="none", ms=7, color=_BINS[name]) for name in shown],
+        [f"{name} ({(names == name).sum()})" for name in shown],
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        frameon=False,
+        handletextpad=0.2,
+    )
     if title is not None:
         ax.set_title(title)
     return ax
-
-
-def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    if ax is not None:
-        return ax
-    from matplotlib import pyplot  # only here: notebooks then show the figure, servers never load a GUI
-
-    return pyplot.subplots(figsize=size, layout="constrained")[1]
-
-
-def _seen_from(
-    values: np.ndarray, coordinates: np.ndarray, view: str, mirror: bool | np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Flat positions and values of the visible side, farthest first so that nearer dots cover them."""
-    if mirror is not False:
-        other = coordinates * np.array([1.0, -1.0, 1.0]) if mirror is True else mirror
-        coordinates, values = np.concatenate([coordinates, other]), np.concatenate([values, values])
-    (right, right_sign), (up, up_sign), (toward, toward_sign) = _VIEWS[view]
-    depth = toward_sign * coordinates[:, toward]
-    # The midline of a bilateral embryo is y = 0 even where only one half is given.
-    middle = 0.0 if toward == 1 else (depth.min() + depth.max()) / 2
-    order = np.argsort(depth, kind="stable")
-    order = order[depth[order] >= middle]
-    flat = np.stack([right_sign * coordinates[:, right], up_sign * coordinates[:, up]], axis=1)
-    return flat[order], values[order]

@@ -1,0 +1,143 @@
+"""Pictures of a whole embryo: one pattern from every named side, and its skin unrolled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from perler_jax._typing import Float, Real
+from perler_jax.plotting.canvas import (
+    EXPRESSION,
+    colour_bar,
+    draw_discs,
+    draw_scale,
+    new_axes,
+    spacing,
+    tissue_size,
+)
+from perler_jax.plotting.patterns import plot_pattern
+from perler_jax.plotting.views import Mirror, View, flatten, unroll
+
+__all__ = ["plot_unrolled", "plot_views"]
+
+_ALL: tuple[View, ...] = ("anterior", "lateral", "dorsal", "ventral", "posterior")
+
+
+def plot_views(
+    values: Float[np.ndarray, " locations"],
+    coordinates: Float[np.ndarray, "locations 3"],
+    *,
+    views: Sequence[View] = _ALL,
+    mirror: Mirror = False,
+    title: str | None = None,
+    unit: str | None = None,
+    limits: tuple[Real, Real] | None = None,
+    cmap: str = EXPRESSION,
+    scale_bar: Real | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one pattern on an embryo as seen from several sides, all to one scale and in the same colours.
+
+    Args:
+        values: one number per location.
+        coordinates: as in ``plot_pattern``, three columns.
+        views: sides, from left to right.
+        mirror: draw the other half too, as most views of a half embryo need.
+        title: text above all.
+        unit: what the values are; with it a labelled colour bar is drawn.
+        limits: values at the ends of the colours. None: the extremes of the values.
+        cmap: name of a perceptually uniform colour map.
+        scale_bar: length of a scale bar below the first view, micrometres.
+        ax: axes whose place is divided into panels; None makes a figure.
+    """
+    distance = spacing(coordinates)
+    # A panel is as wide and as high as what it shows, so that a micrometre is as long in all of them.
+    sizes = np.array([np.ptp(flatten(coordinates, view, mirror)[0], axis=0) + 3 * distance for view in views])
+    gap = 0.06 * sizes[:, 0].max()
+    width, height = sizes[:, 0].sum() + gap * (len(views) - 1), sizes[:, 1].max()
+    inches = 11.0
+    ax = new_axes(ax, (inches, inches * height / width + 0.7))
+    ax.set_axis_off()
+    # The place of all panels keeps their common proportions whatever the shape of the axes.
+    ax.set(xlim=(0.0, width), ylim=(0.0, height), aspect="equal")
+    left = 0.0
+    for index, view in enumerate(views):
+        across, up = sizes[index]
+        panel = ax.inset_axes((left / width, (1 - up / height) / 2, across / width, up / height))
+        last = index == len(views) - 1
+        plot_pattern(
+            values,
+            coordinates,
+            view=view,
+            mirror=mirror,
+            ax=panel,
+            limits=limits,
+            cmap=cmap,
+            scale_bar=scale_bar if index == 0 else None,
+        )
+        panel.set_title(view, fontsize=9)
+        if last and unit is not None:
+            colour_bar(ax, panel.collections[0], unit, width=0.01)
+        left += across + gap
+    if title is not None:
+        ax.set_title(title, pad=26)
+    return ax
+
+
+def plot_unrolled(
+    values: Float[np.ndarray, " locations"],
+    coordinates: Float[np.ndarray, "locations dimensions"],
+    *,
+    mirror: Mirror = False,
+    title: str | None = None,
+    unit: str | None = None,
+    limits: tuple[Real, Real] | None = None,
+    cmap: str = EXPRESSION,
+    scale_bar: Real | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one pattern on the skin of an embryo laid flat: every location at once.
+
+    The skin is cut along the dorsal midline; the ventral midline is dashed. Anterior is left. Half an embryo
+    reaches from its ventral midline (bottom) to its dorsal one (top).
+
+    Args:
+        values: one number per location.
+        coordinates: as in ``plot_pattern``, three columns.
+        mirror: draw the other half too.
+        title: text above.
+        unit: what the values are; with it a labelled colour bar is drawn.
+        limits: values at the ends of the colours. None: the extremes of the values.
+        cmap: name of a perceptually uniform colour map.
+        scale_bar: length of a scale bar from anterior to posterior, micrometres.
+        ax: axes to draw in; None makes a figure.
+    """
+    flat, rows, reach = unroll(coordinates, mirror)
+    ax = new_axes(ax, tissue_size(flat, beside=1.9))
+    distance = spacing(coordinates)
+    discs = draw_discs(ax, values[rows], flat, distance, limits=limits, cmap=cmap)
+    low, high = flat[:, 0].min() - 1.5 * distance, flat[:, 0].max() + 1.5 * distance
+    both = bool(np.any(flat[:, 1] < -2 * distance))
+    bottom = -reach if both else 0.0
+    ax.axhline(0.0, color="white" if both else "0.6", lw=1, ls=(0, (4, 3)), zorder=3)
+    ax.set(
+        xlim=(low, high),
+        ylim=(bottom - 1.5 * distance, reach + 1.5 * distance),
+        aspect="equal",
+        yticks=[-reach, -reach / 2, 0, reach / 2, reach] if both else [0, reach / 2, reach],
+        yticklabels=["dorsal", "left", "ventral", "right", "dorsal"]
+        if both
+        else ["ventral", "lateral", "dorsal"],
+        xticks=[],
+    )
+    ax.tick_params(length=0, labelsize=9)
+    ax.spines[:].set_visible(False)
+    if unit is not None:
+        colour_bar(ax, discs, unit)
+    if scale_bar is not None:
+        draw_scale(ax, scale_bar)
+    if title is not None:
+        ax.set_title(title)
+    return ax
