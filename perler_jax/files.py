@@ -41,6 +41,7 @@ _DEVICE: dict[str, Any] = {
     "em/params/noise_family": (Gaussian, StudentT),
     "weights": WeightParams,
     "held_out": HeldOutFits,
+    "held_out/pull": CellEvidence,
     "held_out/params": MappingParams,
     "held_out/params/foreign": ForeignCells,
     "held_out/params/noise_family": (Gaussian, StudentT),

@@ -156,7 +156,7 @@ class PerlerFit:
                 expression.gene_blocks(None if genes is None else list(names), block),
                 preprocess=self.preprocessing.apply,
                 evidence=self.evidence_on_device(),
-                votes=self._votes(),
+                votes=self.votes(),
                 refiner=self._refiner(expression),
                 block_size=block,
             ):
@@ -212,6 +212,11 @@ class PerlerFit:
         some = CellEvidence(np.asarray(self.evidence.of_cells)[rows], np.asarray(self.evidence.of_locations))
         return some.astype(self.settings.dtype)
 
+    def votes(self) -> jax.Array | None:
+        """(cells,) how much each cell counts in the weighted means; None: all alike."""
+        with device_precision(self.settings.dtype):
+            return cell_votes(self.em.params, *self._sides(), self.evidence_on_device())
+
     @property
     def foreign(self) -> pd.Series:
         """(cells,) probability that a cell is from none of the locations; zero without such a component."""
@@ -239,9 +244,6 @@ class PerlerFit:
 
     def _sides(self) -> tuple[jax.Array, jax.Array]:
         return jnp.asarray(self.cell_metagenes), jnp.asarray(self.reference_metagenes)
-
-    def _votes(self) -> jax.Array | None:
-        return cell_votes(self.em.params, *self._sides(), self.evidence_on_device())
 
     def _covariance(self) -> Covariance:
         if self.covariance is None:

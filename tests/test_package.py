@@ -58,7 +58,7 @@ LAYERS = [
             "nuts",
         ],
     ),
-    ("held_out", ["cross_validation", "surrogate", "tuning", "scoring", "refinement_tuning"]),
+    ("held_out", ["cross_validation", "neighbours", "surrogate", "tuning", "scoring", "refinement_tuning"]),
     ("facade", ["settings", "fit", "files", "perler"]),
     ("inference", ["bayes_arviz", "model_comparison"]),
 ]

@@ -45,6 +45,7 @@ class HeldOutFits:
         n_steps: (folds,) EM steps made.
         converged: (folds,) whether each EM run converged.
         votes: (folds, cells) how much each cell counts; None counts all alike.
+        pull: evidence of each fold's own, in place of that of all (`neighbours.pull_folds`).
     """
 
     genes: Int[Array, "folds width"]
@@ -55,6 +56,7 @@ class HeldOutFits:
     n_steps: Int[Array, " folds"]
     converged: Bool[Array, " folds"]
     votes: Float[Array, "folds cells"] | None = None
+    pull: CellEvidence | None = None
 
     def __repr__(self) -> str:
         if not hasattr(self.cell_loadings, "shape"):
@@ -184,7 +186,7 @@ def _fold_prediction(
         far,
         fit.params.log_location_weights,
         values,
-        evidence=evidence,
+        evidence=evidence if fit.pull is None else fit.pull,
         votes=fit.votes,
         tiles=tiles,
     )

@@ -185,6 +185,7 @@ def _fold_means(
     x, r = cells @ fit.cell_loadings, reference @ fit.reference_loadings
     near, far = distance_space(fit.params, x, r, covariance)
     log_pi = fit.params.log_location_weights
+    evidence = evidence if fit.pull is None else fit.pull
     return weighted_means(weights, near, far, log_pi, values, evidence=evidence, votes=fit.votes)
 
 

@@ -1,0 +1,53 @@
+"""The mean-field pull of expression neighbours, for held-out fits: every fold by what it knows itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from perler_jax.evidence import CellEvidence
+from perler_jax.held_out.cross_validation import HeldOutFits
+from perler_jax.neighbourhood import neighbour_evidence
+
+__all__ = ["pull_folds"]
+
+
+def pull_folds(
+    fits: HeldOutFits,
+    cells: Float[Array, "cells landmarks"],
+    reference: Float[Array, "locations landmarks"],
+    coordinates: Float[np.ndarray, "locations dimensions"],
+    neighbours: Int[np.ndarray, "cells neighbours"],
+    sd: float,
+    evidence: CellEvidence | None = None,
+    *,
+    n_rounds: int = 3,
+    progress: Callable[[Any], Any] = iter,
+) -> HeldOutFits:
+    """Draw each cell toward where its neighbours are, fold by fold; the mappings stay as they are.
+
+    Args:
+        fits: from `fit_held_out`.
+        cells: centred log2 landmark expression, as in the fits.
+        reference: centred log2 landmark expression, as in the fits.
+        coordinates: of the locations.
+        neighbours: from `expression_neighbours`, found without any of the landmarks.
+        sd: how far a cell may be from where its neighbours are, in the unit of the coordinates.
+        evidence: what else is known of each cell, as in the fits.
+        n_rounds: how often expected positions are found anew.
+        progress: wraps the iterable of folds.
+    """
+    dtype = fits.cell_loadings.dtype
+    places, near = jnp.asarray(coordinates, dtype), jnp.asarray(neighbours)
+    pulls = []
+    for index in progress(range(len(fits.n_steps))):
+        fit = jax.tree.map(lambda leaf, at=index: leaf[at], fits)
+        x, r = cells @ fit.cell_loadings, reference @ fit.reference_loadings
+        pulls.append(neighbour_evidence(fit.params, x, r, places, near, sd, evidence, n_rounds=n_rounds))
+    return dataclasses.replace(fits, pull=jax.tree.map(lambda *leaves: jnp.stack(leaves), *pulls))
