@@ -23,7 +23,7 @@ LAYERS = [
     ("preparation", ["landmarks", "preprocessing", "validation"]),
     ("simulation", ["virtual_embryo", "simulate"]),
     ("sources", ["datasets"]),
-    ("scores", ["metrics", "stripes"]),
+    ("scores", ["metrics", "stripes", "distmap", "dream"]),
     ("plotting", ["canvas", "views", "patterns", "embryo", "zones", "cells", "fit", "trust", "profile"]),
     (
         "method",
