@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test lint format types fly clean help
+.PHONY: demo test lint format types fly notebooks clean help
 
 help:
 	@echo "make demo   set up and run the whole method on a simulated embryo (writes demo/)"
 	@echo "make test   set up and run the tests"
 	@echo "make lint   ruff and mypy"
+	@echo "make notebooks   run the notebooks and write them with their outputs"
 	@echo "make fly    the real fly embryo (DATA=folder of the data; writes experiments/fly/results)"
 
 # The groups of pyproject.toml need pip 25.1; an older pip is replaced inside .venv only.
@@ -41,6 +42,10 @@ format: $(VENV)/.ready
 
 fly: $(VENV)/.ready
 	$(BIN)/python -m experiments.fly $(if $(DATA),--data $(DATA))
+
+notebooks: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --group notebooks
+	$(BIN)/python notebooks/render.py
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache

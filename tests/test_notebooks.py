@@ -1,0 +1,43 @@
+"""Every notebook runs, and the rendered one beside it shows the present script."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+SCRIPTS = sorted(FOLDER.glob("[0-9]*.py"))
+
+
+def test_there_are_notebooks():
+    assert SCRIPTS
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_notebook_runs(script, tmp_path):
+    """As a plain script, in an empty folder, without a display."""
+    environment = os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(FOLDER.parent)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error::perler_jax.errors.PerlerWarning", str(script)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_the_rendered_notebook_is_of_this_script(script):
+    """Cell for cell; `python notebooks/render.py` renders anew."""
+    jupytext = pytest.importorskip("jupytext")
+    of_script = jupytext.read(script).cells
+    rendered = jupytext.read(script.with_suffix(".ipynb")).cells
+    assert [cell.source for cell in rendered] == [cell.source for cell in of_script]
+    code = [cell for cell in rendered if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code), "it was run"
+    assert not [out for cell in code for out in cell.outputs if out.output_type == "error"]
