@@ -20,6 +20,7 @@ from perler_jax.inference.model_comparison import (
 )
 from perler_jax.inference.posterior import MappingDraws, check_sides
 from perler_jax.mixture import MappingParams
+from perler_jax.noise import StudentT
 
 CELLS, LOCATIONS, METAGENES, GENES = 40, 7, 3, 5
 LABELS = {
@@ -155,6 +156,16 @@ def test_comparison_finds_the_metagenes_that_carry_location(landmarks):
     assert found.loc["plsc 1", "elpd"] < found.loc["plsc 2", "elpd"] - 20
     assert list(found.index) == ["plsc 2", "plsc 1"]
     assert (found["effective_parameters"] > 3).all()
+
+
+def test_comparison_finds_heavy_tails():
+    rng = np.random.default_rng(1)
+    h = rng.normal(size=(40, 3))
+    y = h[rng.integers(40, size=300)] + 0.4 * rng.standard_t(2.5, size=(300, 1)) * rng.normal(size=(300, 3))
+    choices = [("pca", 3), ("pca", 3, StudentT(3.0))]
+    found = compare_metagenes(y - y.mean(axis=0), h - h.mean(axis=0), choices, n_draws=60, progress=False)
+    assert found.index[0] == "pca 3 StudentT(df=3.0)"
+    assert found.loc["pca 3", "difference"] < -4 * found.loc["pca 3", "difference_error"]
 
 
 def test_completed_density_is_a_density_of_landmarks(landmarks):

@@ -13,6 +13,10 @@ from perler_jax.density import cell_votes, foreign_cells, log_density, responsib
 from perler_jax.em import fit_em, initial_params
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence, check_evidence, coordinate_evidence, region_evidence
+from perler_jax.inference import data_scaled_priors, fit_map, fit_map_em, fit_svi
+from perler_jax.inference.laplace import log_likelihood_hessian
+from perler_jax.inference.model import CellsFrom, MappedCells
+from perler_jax.inference.posterior import pointwise_log_likelihood
 from perler_jax.mixture import MappingParams, expected_statistics, map_locations, score
 from perler_jax.noise import ForeignCells, Gaussian, StudentT
 from perler_jax.streaming import Tiles
@@ -182,6 +186,59 @@ def test_heavy_tails_and_foreign_cells_are_recovered_better_than_by_gaussian_noi
         return np.log(gamma[np.arange(len(gamma)), origin[75:]]).mean()
 
     assert log_posterior_of_truth(robust) > log_posterior_of_truth(plain) + 0.1
+
+
+def test_every_fit_of_the_model_takes_the_family_foreign_cells_and_evidence_from_its_start():
+    _, x, r, known = make_problem(StudentT(3.0))
+    priors = data_scaled_priors(x, r)
+    start = initial_params(x, r, noise_family=StudentT(3.0))
+    start = dataclasses.replace(start, foreign=ForeignCells.of_cells(x, 0.2))
+    by_em = fit_map_em(x, r, priors, start, evidence=known, tolerance=1e-13)
+    by_gradient = fit_map(x, r, priors, start, evidence=known, tolerance=1e-4, progress=False)
+    assert by_gradient.params.noise_family == StudentT(3.0)
+    np.testing.assert_allclose(by_gradient.log_posterior, by_em.log_posterior, rtol=1e-6)
+    for name in ("sensitivity", "background", "noise"):
+        found, expected = getattr(by_gradient.params, name), getattr(by_em.params, name)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(by_gradient.params.foreign.share, by_em.params.foreign.share, atol=1e-4)
+
+    _, hessian = log_likelihood_hessian(by_em.params, x, r, evidence=known, tiles=Tiles(8, 5))
+
+    def dense(point):
+        a, b, noise = jnp.split(point, 3)
+        at = dataclasses.replace(by_em.params, sensitivity=a, background=b, noise=noise)
+        return dense_log_density(with_weights(at), x, r, known).sum()
+
+    point = jnp.concatenate([by_em.params.sensitivity, by_em.params.background, by_em.params.noise])
+    np.testing.assert_allclose(hessian, jax.hessian(dense)(point), rtol=1e-6, atol=1e-6)
+
+    variational = fit_svi(
+        *(x, r, priors, by_em.params), evidence=known, guide="normal", n_steps=20, n_draws=12, progress=False
+    )
+    shares = variational.draws.foreign.share
+    assert shares.shape == (1, 12)
+    assert 0 < float(shares.min()) < float(shares.max()) < 1
+    one = pointwise_log_likelihood(variational.draws, x, r, evidence=known)[0, 5]
+    expected = dense_log_density(with_weights(variational.draws.mapping(5)), x, r, known)
+    np.testing.assert_allclose(one, expected, rtol=1e-10)
+
+
+def with_weights(params):
+    """Uniform location weights written out, as the dense formula wants them."""
+    return dataclasses.replace(params, log_location_weights=jnp.zeros(LOCATIONS))
+
+
+def test_simulated_cells_follow_the_family_and_the_share_of_foreign_cells():
+    params, _, r, _ = make_problem(StudentT(6.0), evidence=False)
+    cells, origin = MappedCells(params, r).sample_with_origin(jax.random.key(0), (20_000,))
+    assert abs(float((origin == LOCATIONS).mean()) - 0.2) < 0.01
+    log_p = CellsFrom(params, r, origin).log_prob(cells)
+    centre = jnp.where((origin == LOCATIONS)[:, None], params.foreign.mean, map_locations(params, r)[origin])
+    scale = jnp.where((origin == LOCATIONS)[:, None], params.foreign.spread, params.noise)
+    squared = np.asarray(jnp.sum(((cells - centre) / scale) ** 2, axis=1)) / METAGENES
+    assert scipy.stats.kstest(squared, scipy.stats.f(METAGENES, 6.0).cdf).pvalue > 1e-3
+    law = scipy.stats.multivariate_t(np.asarray(centre[0]), np.diag(np.asarray(scale[0]) ** 2), df=6)
+    np.testing.assert_allclose(log_p[0], law.logpdf(np.asarray(cells[0])), rtol=1e-10)
 
 
 def test_votes_and_evidence_enter_the_weighted_mean():

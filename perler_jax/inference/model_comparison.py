@@ -1,4 +1,4 @@
-"""Which model predicts a left-out cell best: PSIS-LOO over reductions and numbers of metagenes.
+"""Which model predicts a left-out cell best: PSIS-LOO over reductions, numbers of metagenes and noise.
 
 Densities of different metagenes cannot be compared with one another: they are of different spaces. Every
 candidate is therefore completed to a density of all landmarks. What its M metagenes leave out are the further
@@ -21,11 +21,13 @@ import pandas as pd
 from jaxtyping import Float
 from tqdm import tqdm
 
+from perler_jax.em import initial_params
 from perler_jax.errors import PerlerInputError
 from perler_jax.inference.bayes_arviz import leave_one_out
 from perler_jax.inference.laplace import fit_laplace
 from perler_jax.inference.posterior import pointwise_log_likelihood
 from perler_jax.metagenes import Reduction, fit_metagenes
+from perler_jax.noise import GAUSSIAN, NoiseFamily
 
 __all__ = ["compare_log_likelihoods", "compare_metagenes", "landmark_log_likelihood"]
 
@@ -78,40 +80,42 @@ def _error_of_sum(values: Float[np.ndarray, " cells"]) -> float:
 def compare_metagenes(
     cells: Float[np.ndarray, "cells landmarks"],
     reference: Float[np.ndarray, "locations landmarks"],
-    choices: Sequence[tuple[Reduction, int]],
+    choices: Sequence[tuple[Reduction, int] | tuple[Reduction, int, NoiseFamily]],
     *,
     n_draws: int = 200,
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Compare reductions and numbers of metagenes by PSIS-LOO, with Laplace draws.
+    """Compare reductions, numbers of metagenes and noise families by PSIS-LOO, with Laplace draws.
 
     Args:
         cells: y, centred log expression of the landmarks in cells.
         reference: h, centred log reference of the landmarks.
-        choices: (reduction, number of metagenes) of each candidate.
+        choices: (reduction, number of metagenes) of each candidate; with Gaussian noise unless a family, such
+            as ``StudentT(5)``, comes third.
         n_draws: posterior draws of each.
         seed: of the draws.
         progress: show a progress bar.
 
     Returns:
-        The table of `compare_log_likelihoods`; models are named e.g. "plsc 30".
+        The table of `compare_log_likelihoods`; models are named e.g. "plsc 30" or "plsc 30 StudentT(df=5)".
 
     Raises:
         PerlerInputError: on a number of metagenes that there is not, or fewer cells than landmarks.
     """
-    for reduction, n_metagenes in choices:
+    whole = [(*choice, GAUSSIAN)[:3] for choice in choices]
+    for reduction, n_metagenes, _ in whole:
         least = cells.shape[1] if reduction == "none" else 1
         if not least <= n_metagenes <= cells.shape[1]:
             raise PerlerInputError(
                 f"expected {least} to {cells.shape[1]} metagenes by {reduction}, found {n_metagenes}"
             )
-    bar = tqdm(choices, desc="compare", unit="model", disable=not progress, leave=False)
+    bar = tqdm(whole, desc="compare", unit="model", disable=not progress, leave=False)
     found = {
-        f"{reduction} {n_metagenes}": landmark_log_likelihood(
-            cells, reference, reduction, n_metagenes, n_draws=n_draws, seed=seed
+        f"{reduction} {n_metagenes}{'' if family == GAUSSIAN else f' {family}'}": landmark_log_likelihood(
+            cells, reference, reduction, n_metagenes, noise_family=family, n_draws=n_draws, seed=seed
         )
-        for reduction, n_metagenes in bar
+        for reduction, n_metagenes, family in bar
     }
     return compare_log_likelihoods(found)
 
@@ -122,6 +126,7 @@ def landmark_log_likelihood(
     reduction: Reduction,
     n_metagenes: int,
     *,
+    noise_family: NoiseFamily = GAUSSIAN,
     n_draws: int,
     seed: int,
 ) -> Float[np.ndarray, "1 draws cells"]:
@@ -138,7 +143,8 @@ def landmark_log_likelihood(
     x = cells @ whole.cell_loadings
     near = jnp.asarray(x[:, :n_metagenes])
     far = jnp.asarray((reference @ whole.reference_loadings)[:, :n_metagenes])
-    draws = fit_laplace(near, far, progress=False).draw(jax.random.key(seed), n_draws)
+    start = initial_params(near, far, noise_family=noise_family)
+    draws = fit_laplace(near, far, start=start, progress=False).draw(jax.random.key(seed), n_draws)
     mapped = np.asarray(pointwise_log_likelihood(draws, near, far), np.float64)
     rest = _normal_log_likelihood(x[:, n_metagenes:], n_draws, np.random.default_rng(seed))
     return mapped + rest + log_determinant
