@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,9 +15,9 @@ from anndata import AnnData
 from jaxtyping import Float, Shaped
 from tqdm import tqdm
 
+from perler_jax.annotation import package_version, plain_fields, result_shell, units_of
 from perler_jax.density import cell_votes, foreign_cells, responsibilities
 from perler_jax.em import EMResult
-from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
 from perler_jax.held_out.cross_validation import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
@@ -29,24 +29,15 @@ from perler_jax.metagenes import MetageneMap
 from perler_jax.preprocessing import Preprocessing, reference_landmarks
 from perler_jax.reconstruction import gene_block_size, reconstruct_blocks, zscore
 from perler_jax.refinement import Refinement, Refiner, standard_landmarks
+from perler_jax.scale.checkpoint import fingerprint
+from perler_jax.scale.store import check_target, stream_to_file
 from perler_jax.settings import PerlerSettings, device_precision
+from perler_jax.validation import cells_of_fit
 from perler_jax.weights import Covariance, WeightParams, distance_space
 
-__all__ = ["FORMAT_VERSION", "KIND", "PerlerFit", "package_version"]
+__all__ = ["FORMAT_VERSION", "KIND", "PerlerFit"]
 
 KIND, FORMAT_VERSION = "perler_jax fit", 1
-
-
-def package_version() -> str:
-    """The installed version of this package."""
-    try:
-        return version("perler_jax")
-    except PackageNotFoundError:
-        return "unknown (not installed)"
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    return {name: each for name, each in dataclasses.asdict(value).items() if each is not None}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -140,30 +131,69 @@ class PerlerFit:
         Raises:
             PerlerInputError: unknown genes, or no expression to average.
         """
-        expression = self._expression(cells)
+        expression = self.expression(cells)
         names = expression.genes if genes is None else np.asarray(list(genes), dtype=object)
         values = np.empty((len(self.reference.locations), len(names)), self.settings.dtype)
-        block = gene_block_size(len(self.cell_names), len(self.reference.locations), len(names))
-        bar = tqdm(total=len(names), desc="reconstruct", unit="gene", disable=not progress, leave=False)
-        with bar, device_precision(self.settings.dtype):
-            near, far = self.distance_space()
-            start = 0
-            for found, result in reconstruct_blocks(
-                self.weights,
-                near,
-                far,
-                self.em.params.log_location_weights,
-                expression.gene_blocks(None if genes is None else list(names), block),
-                preprocess=self.preprocessing.apply,
-                evidence=self.evidence_on_device(),
-                votes=self.votes(),
-                refiner=self._refiner(expression),
-                block_size=block,
-            ):
-                values[:, start : start + len(found)] = result
-                start += len(found)
-                bar.update(len(found))
+        start = 0
+        with tqdm(
+            total=len(names), desc="reconstruct", unit="gene", disable=not progress, leave=False
+        ) as bar:
+            for result in self._blocks(expression, names, self._block_size(len(names))):
+                values[:, start : start + result.shape[1]] = result
+                start += result.shape[1]
+                bar.update(result.shape[1])
         return self._annotate(zscore(values) if standardise else values, names, standardise)
+
+    def reconstruct_to(
+        self,
+        path: Any,
+        genes: Sequence[str] | None = None,
+        *,
+        standardise: bool = False,
+        cells: Any = None,
+        progress: bool = False,
+    ) -> Path:
+        """The same, written to a file block by block: for results larger than memory.
+
+        Finished blocks wait in the folder ``PATH.unfinished``; called again after a kill, it goes on from
+        there. What stands at ``path`` is always complete.
+
+        Args:
+            path: ends in .h5ad or .zarr.
+            genes: names; None is every gene of the cells.
+            standardise: z-score each gene over locations.
+            cells: expression of the fitted cells, in memory or backed by a file.
+            progress: show a progress bar.
+
+        Raises:
+            PerlerInputError: unknown genes, or no expression to average.
+            PerlerFileError: on a path that cannot be written to.
+        """
+        check_target(path)
+        expression = self.expression(cells)
+        names = expression.genes if genes is None else np.asarray(list(genes), dtype=object)
+        size = self._block_size(len(names))
+        params = (self.em.params.sensitivity, self.em.params.background, self.em.params.noise)
+        sides = (self.cell_metagenes, self.reference_metagenes, self.weights.alpha, self.weights.beta)
+        choices = (self.refinement, self.settings, names, size, standardise)
+
+        def make(left: np.ndarray) -> Iterator[np.ndarray]:
+            blocks = self._blocks(expression, left, size)
+            return map(zscore, blocks) if standardise else blocks
+
+        return stream_to_file(
+            path,
+            self._annotate(None, names, standardise),
+            make,
+            block=size,
+            mark=fingerprint(*params, *sides, *choices),
+            dtype=self.settings.dtype,
+            progress=progress,
+        )
+
+    def expression(self, cells: Any = None) -> CellExpression:
+        """Expression of the fitted cells; ``cells`` gives it to a fit that was loaded without."""
+        return cells_of_fit(self.cells if cells is None else as_cells(cells), self.cell_names)
 
     def posterior(self, cells: Any = None) -> pd.DataFrame:
         """Probability that each chosen cell came from each location (Eq. 11), dense.
@@ -229,11 +259,11 @@ class PerlerFit:
         return {
             "perler_jax": package_version(),
             "jax": jax.__version__,
-            "settings": _plain(self.settings),
+            "settings": plain_fields(self.settings),
             "preprocessing": {k: v for k, v in self.preprocessing.describe().items() if v is not None},
             "alpha": float(self.weights.alpha[0]),
             "beta": float(self.weights.beta[0]),
-            "refinement": {} if self.refinement is None else _plain(self.refinement),
+            "refinement": {} if self.refinement is None else plain_fields(self.refinement),
             "n_metagenes": self.cell_metagenes.shape[1],
             "n_landmarks": len(self.landmarks),
             "log_likelihood": self.em.log_likelihood,
@@ -266,31 +296,32 @@ class PerlerFit:
     def _metagene_names(self) -> list[str]:
         return [f"metagene {i + 1}" for i in range(self.cell_metagenes.shape[1])]
 
-    def _expression(self, cells: Any) -> CellExpression:
-        expression = self.cells if cells is None else as_cells(cells)
-        if expression is None:
-            raise PerlerInputError(
-                "expected the expression of the cells, found none: a saved fit does not hold it; "
-                "give reconstruct(cells=...) or load_fit(path, cells=...)"
-            )
-        if not np.array_equal(expression.cells, self.cell_names):
-            raise PerlerInputError(
-                f"expected the {len(self.cell_names)} cells of the fit in their order, found "
-                f"{expression.n_cells} cells that begin with {expression.cells[0]!r}: give the same table"
-            )
-        return expression
+    def _block_size(self, n_genes: int) -> int:
+        return gene_block_size(len(self.cell_names), len(self.reference.locations), n_genes)
 
-    def _annotate(self, values: np.ndarray, names: np.ndarray, standardise: bool) -> AnnData:
-        var = pd.DataFrame(index=pd.Index(names.astype(str)))
-        var["is_landmark"] = np.isin(names, self.landmarks)
-        scores = self.scores.reindex(var.index)
-        for column in ("held_out", "nested", "reconstruction"):
-            var[f"score_{column}"] = scores[column].to_numpy(np.float64)
-        result = AnnData(
-            values, obs=pd.DataFrame(index=pd.Index(self.reference.locations.astype(str))), var=var
-        )
-        if self.reference.coordinates is not None:
-            result.obsm["spatial"] = np.array(self.reference.coordinates)
-        units = "z-score over locations" if standardise else "log2 expression of the preprocessed cells"
-        result.uns["perler"] = {**self.provenance(), "units": units}
+    def _blocks(
+        self, expression: CellExpression, names: np.ndarray, size: int
+    ) -> Iterator[Float[np.ndarray, "locations block"]]:
+        """Predictions of the named genes, block by block."""
+        blocks = expression.gene_blocks(list(names), size)  # names are looked up before anything is computed
+        with device_precision(self.settings.dtype):
+            near, far = self.distance_space()
+            for _, result in reconstruct_blocks(
+                self.weights,
+                near,
+                far,
+                self.em.params.log_location_weights,
+                blocks,
+                preprocess=self.preprocessing.apply,
+                evidence=self.evidence_on_device(),
+                votes=self.votes(),
+                refiner=self._refiner(expression),
+                block_size=size,
+            ):
+                yield result
+
+    def _annotate(self, values: np.ndarray | None, names: np.ndarray, standardise: bool) -> AnnData:
+        about = {**self.provenance(), "units": units_of(standardise)}
+        result = result_shell(self.reference, names, self.landmarks, self.scores, about)
+        result.X = values
         return result

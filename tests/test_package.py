@@ -13,7 +13,7 @@ import perler_jax
 
 PACKAGE = Path(perler_jax.__file__).parent
 README = PACKAGE.parent / "README.md"
-LONGEST = 320
+LONGEST = 330
 
 # A module imports only from modules above it. What is not listed is the rim (command line, demo, pictures),
 # which no listed module may import.
@@ -25,6 +25,7 @@ LAYERS = [
     ("sources", ["datasets"]),
     ("scores", ["metrics", "stripes", "distmap", "dream"]),
     ("plotting", ["canvas", "views", "patterns", "embryo", "zones", "cells", "fit", "trust", "profile"]),
+    ("scale", ["devices"]),
     (
         "method",
         [
@@ -59,7 +60,8 @@ LAYERS = [
         ],
     ),
     ("held_out", ["cross_validation", "neighbours", "surrogate", "tuning", "scoring", "refinement_tuning"]),
-    ("facade", ["settings", "fit", "files", "perler"]),
+    ("scale", ["plan", "checkpoint", "store"]),
+    ("facade", ["settings", "annotation", "fit", "files", "perler"]),
     ("inference", ["bayes_arviz", "model_comparison"]),
 ]
 FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}

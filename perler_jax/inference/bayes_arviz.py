@@ -17,9 +17,10 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
 
+from perler_jax.annotation import package_version
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
-from perler_jax.fit import PerlerFit, package_version
+from perler_jax.fit import PerlerFit
 from perler_jax.inference.model import MappedCells
 from perler_jax.inference.posterior import MappingDraws, check_sides, pointwise_log_likelihood
 

@@ -1,0 +1,62 @@
+"""Predicted patterns as AnnData: what stands beside the numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from jaxtyping import Shaped
+
+from perler_jax.inputs.data import SpatialReference
+
+__all__ = ["package_version", "plain_fields", "result_shell", "units_of"]
+
+
+def result_shell(
+    reference: SpatialReference,
+    names: Shaped[np.ndarray, " genes"],
+    landmarks: Shaped[np.ndarray, " landmarks"],
+    scores: pd.DataFrame,
+    about: dict[str, Any],
+) -> AnnData:
+    """AnnData (locations, genes) without X.
+
+    Args:
+        reference: locations, with coordinates for ``obsm["spatial"]`` where it has them.
+        names: of the genes.
+        landmarks: those in the fit, marked in ``var["is_landmark"]``.
+        scores: per landmark; its ``held_out``, ``nested`` and ``reconstruction`` come to ``var``.
+        about: plain values for ``uns["perler"]``.
+    """
+    var = pd.DataFrame(index=pd.Index(names.astype(str)))
+    var["is_landmark"] = np.isin(names, landmarks)
+    found = scores.reindex(var.index)
+    for column in ("held_out", "nested", "reconstruction"):
+        var[f"score_{column}"] = found[column].to_numpy(np.float64)
+    shell = AnnData(obs=pd.DataFrame(index=pd.Index(reference.locations.astype(str))), var=var)
+    if reference.coordinates is not None:
+        shell.obsm["spatial"] = np.array(reference.coordinates)
+    shell.uns["perler"] = about
+    return shell
+
+
+def package_version() -> str:
+    """The installed version of this package."""
+    try:
+        return version("perler_jax")
+    except PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+def plain_fields(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass of plain values that are not None."""
+    return {name: each for name, each in dataclasses.asdict(value).items() if each is not None}
+
+
+def units_of(standardise: bool) -> str:
+    """What the numbers of X are."""
+    return "z-score over locations" if standardise else "log2 expression of the preprocessed cells"

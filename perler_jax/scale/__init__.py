@@ -1,0 +1,1 @@
+"""From a laptop to many devices: memory budgets, work that survives a kill, results larger than memory."""
