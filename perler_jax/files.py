@@ -10,7 +10,7 @@ import pandas as pd
 from perler_jax.em import EMResult
 from perler_jax.evidence import CellEvidence
 from perler_jax.fit import FORMAT_VERSION, KIND, PerlerFit
-from perler_jax.held_out.cross_validation import HeldOutFits
+from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
 from perler_jax.inputs.archive import read_archive, rebuild
 from perler_jax.inputs.data import SpatialReference

@@ -19,7 +19,7 @@ from perler_jax.annotation import package_version, plain_fields, result_shell, u
 from perler_jax.density import cell_votes, foreign_cells, responsibilities
 from perler_jax.em import EMResult
 from perler_jax.evidence import CellEvidence
-from perler_jax.held_out.cross_validation import HeldOutFits
+from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
 from perler_jax.inputs.archive import write_archive
 from perler_jax.inputs.data import CellExpression, SpatialReference

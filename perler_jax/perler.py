@@ -22,16 +22,21 @@ from perler_jax.density import cell_votes
 from perler_jax.em import fit_em, initial_params
 from perler_jax.evidence import CellEvidence, check_evidence
 from perler_jax.fit import PerlerFit
-from perler_jax.held_out.cross_validation import Score, correlation, fit_held_out, make_folds, roc_auc
+from perler_jax.held_out.cross_validation import Score, correlation, roc_auc
+from perler_jax.held_out.folds import fit_held_out, make_folds
 from perler_jax.held_out.refinement_tuning import RefinementTuning, refined_scores, tune_refinement
+from perler_jax.held_out.resume import KeptScorer
 from perler_jax.held_out.scoring import HeldOutScorer
-from perler_jax.held_out.tuning import Tuning, tune_weights, usual_points
+from perler_jax.held_out.tuning import Scorer, Tuning, tune_weights, usual_points
 from perler_jax.inputs.intake import as_cells, as_reference
 from perler_jax.landmarks import align_landmarks
 from perler_jax.metagenes import clip_n_metagenes, fit_metagenes
 from perler_jax.noise import FOREIGN_SHARE
 from perler_jax.preprocessing import centre, preprocess_cells, reference_landmarks
 from perler_jax.refinement import Refinement, Refiner, candidate_refinements, standard_landmarks
+from perler_jax.scale.checkpoint import fingerprint, open_checkpoint
+from perler_jax.scale.devices import shard_cells
+from perler_jax.scale.plan import plan_work
 from perler_jax.settings import PerlerSettings, device_precision
 from perler_jax.validation import landmark_covariance, log_location_prior, weight_point
 from perler_jax.weights import Covariance, WeightParams, distance_space, weighted_means
@@ -54,6 +59,8 @@ def fit_perler(
     totals: Any = None,
     weights: tuple[float, float] | None = None,
     covariance: Any = None,
+    memory: Any = None,
+    checkpoint: Any = None,
     progress: bool = True,
 ) -> PerlerFit:
     """Map a tissue's reference into the space of dissociated cells, tuned on held-out landmarks.
@@ -71,7 +78,11 @@ def fit_perler(
         weights: alpha and beta; given, nothing is held out and nothing tuned.
         covariance: (landmarks, landmarks) of log2 expression, for the distance in place of the one that the
             settings name: a DataFrame with landmark names, or an array in the order of the landmarks.
-        progress: show progress bars.
+        memory: budget for what is held beyond the inputs, e.g. "1GB"; None takes what is fastest, which is
+            little: cells x locations are never held.
+        checkpoint: folder that keeps finished held-out fits and scores, so that the same call goes on from
+            there after a kill; delete it when the fit is saved.
+        progress: show progress bars, and what the job will take.
 
     Returns:
         An immutable `PerlerFit`.
@@ -101,10 +112,26 @@ def fit_perler(
         matrix = landmark_covariance(covariance, landmarks)
         point = None if weights is None else weight_point(weights)
         metagenes = fit_metagenes(y, h, n_metagenes=n_metagenes, reduction=settings.reduction)
+        kept = None
+        if checkpoint is not None:
+            kept = open_checkpoint(checkpoint, fingerprint(y, h, settings, log_weights, matrix, evidence))
 
     with device_precision(settings.dtype):
         dtype = np.dtype(settings.dtype)
         log_pi = None if log_weights is None else jnp.asarray(log_weights, dtype)
+        tiles = None
+        if memory is not None or progress:
+            plan = plan_work(
+                n_cells=len(y),
+                n_locations=len(h),
+                n_metagenes=n_metagenes,
+                n_genes=expression.n_genes,
+                n_folds=0 if point is not None else len(folds),
+                memory=memory,
+                dtype=dtype,
+            )
+            tiles = plan.tiles if memory is not None else None
+            logger.info("%s", plan)
         known = None if evidence is None else evidence.astype(dtype)
         model: dict[str, Any] = {
             "noise_family": settings.noise_family,
@@ -117,11 +144,15 @@ def fit_perler(
             "max_steps": settings.max_steps,
             "stop_rule": settings.stop_rule,
             "accelerate": settings.stop_rule == "relative",
+            "tiles": tiles,
         }
         with _stage("em", seconds):
             x = jnp.asarray(y @ metagenes.cell_loadings, dtype)
             r = jnp.asarray(h @ metagenes.reference_loadings, dtype)
-            em = jax.block_until_ready(fit_em(x, r, initial_params(x, r, log_pi, **model), **em_options))
+            start = initial_params(x, r, log_pi, **model)
+            spread_cells, present = shard_cells(x)
+            em = fit_em(spread_cells, r, start, cell_weights=present, **em_options)
+            em = jax.block_until_ready(em)
         if not bool(em.converged):
             logger.warning(
                 "EM did not converge in %d steps: raise max_steps or tolerance", settings.max_steps
@@ -140,6 +171,7 @@ def fit_perler(
                     n_metagenes=n_metagenes,
                     reduction=settings.reduction,
                     log_location_weights=log_pi,
+                    checkpoint=kept,
                     dtype=dtype,
                     progress=functools.partial(
                         tqdm, desc="held-out fits", unit="fold", disable=not progress, leave=False
@@ -151,10 +183,11 @@ def fit_perler(
                 _stage("tuning", seconds),
                 _bar("tuning", usual_points(settings.search_used), progress) as report,
             ):
+                scorer: Scorer = HeldOutScorer(
+                    held_out, y_device, h_device, settings.covariance, matrix_device, measure, known, tiles
+                )
                 tuning = tune_weights(
-                    HeldOutScorer(
-                        held_out, y_device, h_device, settings.covariance, matrix_device, measure, known
-                    ),
+                    scorer if kept is None else KeptScorer(scorer, kept),
                     folds,
                     objective=settings.objective,
                     search=settings.search_used,

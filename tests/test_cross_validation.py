@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 
 from perler_jax.errors import PerlerInputError
-from perler_jax.held_out.cross_validation import (
-    correlation,
-    fit_held_out,
-    held_out_predictions,
-    held_out_scores,
-    make_folds,
-    roc_auc,
-)
+from perler_jax.held_out.cross_validation import correlation, held_out_predictions, held_out_scores, roc_auc
+from perler_jax.held_out.folds import fit_held_out, make_folds
 from perler_jax.weights import WeightParams
 from tests import oracle
 

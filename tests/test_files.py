@@ -14,7 +14,7 @@ import pytest
 from perler_jax.errors import PerlerFileError, PerlerInputError
 from perler_jax.files import load_fit
 from perler_jax.fit import FORMAT_VERSION, KIND
-from perler_jax.held_out.cross_validation import HeldOutFits
+from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
 from perler_jax.inputs.archive import read_archive, write_archive
 from perler_jax.mixture import MappingParams

@@ -59,8 +59,20 @@ LAYERS = [
             "nuts",
         ],
     ),
-    ("held_out", ["cross_validation", "neighbours", "surrogate", "tuning", "scoring", "refinement_tuning"]),
     ("scale", ["plan", "checkpoint", "store"]),
+    (
+        "held_out",
+        [
+            "folds",
+            "cross_validation",
+            "neighbours",
+            "surrogate",
+            "tuning",
+            "scoring",
+            "refinement_tuning",
+            "resume",
+        ],
+    ),
     ("facade", ["settings", "annotation", "fit", "files", "perler"]),
     ("inference", ["bayes_arviz", "model_comparison"]),
 ]

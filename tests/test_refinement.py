@@ -8,7 +8,7 @@ import pytest
 
 from perler_jax import PerlerSettings, fit_perler, load_fit, simulate_embryo
 from perler_jax.errors import PerlerInputError
-from perler_jax.held_out.cross_validation import fit_held_out, make_folds
+from perler_jax.held_out.folds import fit_held_out, make_folds
 from perler_jax.held_out.refinement_tuning import RefinementTuning, refined_scores, tune_refinement
 from perler_jax.refinement import (
     Refinement,

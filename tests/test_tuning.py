@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perler_jax.held_out.cross_validation import fit_held_out, held_out_scores, make_folds
+from perler_jax.held_out.cross_validation import held_out_scores
+from perler_jax.held_out.folds import fit_held_out, make_folds
 from perler_jax.held_out.scoring import HeldOutScorer
 from perler_jax.held_out.tuning import RELEASED_GRID, objective_terms, tune_weights
 from perler_jax.weights import WeightParams

@@ -12,7 +12,7 @@ import pandas as pd
 
 from experiments.common import arguments, data_folder, load_config, provenance, timed, write_json
 from perler_jax import PerlerSettings, fit_perler, load_fly
-from perler_jax.held_out.cross_validation import make_folds
+from perler_jax.held_out.folds import make_folds
 from perler_jax.held_out.refinement_tuning import RefinementTuning, refined_scores, tune_refinement
 from perler_jax.preprocessing import centre, reference_landmarks
 from perler_jax.refinement import Refinement, candidate_refinements

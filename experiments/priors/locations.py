@@ -2,6 +2,7 @@
 
 Noise families, foreign cells, location weights (learned), and the pull of neighbours in expression at several
 strengths. Neighbours are found among genes that are no landmark, so that no held-out gene has a say in them.
+The last row chooses pull, regression, smoothing, alpha and beta together, again without the gene scored.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import pandas as pd
 
 from experiments.common import arguments, data_folder, load_config, provenance, timed, write_json
 from perler_jax import PerlerFit, PerlerSettings, fit_perler, load_fly
-from perler_jax.held_out.cross_validation import make_folds
+from perler_jax.held_out.folds import make_folds
 from perler_jax.held_out.neighbours import pull_folds
+from perler_jax.held_out.refinement_tuning import refined_scores
 from perler_jax.held_out.scoring import HeldOutScorer
-from perler_jax.held_out.tuning import tune_weights
+from perler_jax.held_out.tuning import objective_terms, tune_weights
 from perler_jax.neighbourhood import expression_neighbours
 from perler_jax.preprocessing import centre, reference_landmarks
+from perler_jax.refinement import candidate_refinements
 
 CHOICES: dict[str, dict[str, Any]] = {
     "none": {},
@@ -31,6 +34,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "location weights learned": {"learn_location_weights": True},
 }
 PULLS_UM = (15.0, 30.0, 60.0, 120.0)
+LEAST_WITH_REFINEMENT_UM = 60.0
 MOST_VARIABLE = 2000
 
 
@@ -84,13 +88,34 @@ def _pulled(fit: PerlerFit, settings: PerlerSettings) -> dict[str, np.ndarray]:
     sides = (jnp.asarray(y, settings.dtype), jnp.asarray(h, settings.dtype))
     folds = make_folds(len(fit.landmarks), settings.folds, seed=settings.seed)
     assert fit.reference.coordinates is not None
-    found = {}
-    for sd in PULLS_UM:
-        pulled = pull_folds(fit.held_out, *sides, fit.reference.coordinates, neighbours, sd)
-        tuned = tune_weights(HeldOutScorer(pulled, *sides), folds)
-        found[f"pull of neighbours, {sd:g} um"] = tuned.nested_scores
-        print(sd, tuned.nested_scores.mean().round(4), tuned.alpha, tuned.beta, flush=True)
+    candidates = candidate_refinements(fit.reference.coordinates)
+    found, tables = {}, []
+    for sd in (None, *PULLS_UM):
+        pulled, centre_point = fit.held_out, (float(fit.weights.alpha[0]), float(fit.weights.beta[0]))
+        if sd is not None:
+            pulled = pull_folds(fit.held_out, *sides, fit.reference.coordinates, neighbours, sd)
+            tuned = tune_weights(HeldOutScorer(pulled, *sides), folds)
+            centre_point = (tuned.alpha, tuned.beta)
+            found[f"pull of neighbours, {sd:g} um"] = tuned.nested_scores
+        if sd is None or sd >= LEAST_WITH_REFINEMENT_UM:
+            tables.append(
+                refined_scores(pulled, centre_point, candidates, y, h, fit.reference.coordinates)[2]
+            )
+        print(sd, centre_point, flush=True)
+    found["regression and smoothing"] = _nested(tables[0], folds)
+    found["pull, regression and smoothing"] = _nested(np.concatenate(tables), folds)
     return found
+
+
+def _nested(table: np.ndarray, folds: list[np.ndarray]) -> np.ndarray:
+    """Scores at the configuration (points x candidates) with the highest J without each fold."""
+    flat = table.reshape(-1, table.shape[-1])
+    terms = np.asarray(objective_terms(flat), np.float64)
+    scores = np.empty(flat.shape[1])
+    for fold in folds:
+        best = (terms.sum(axis=1) - terms[:, fold].sum(axis=1)).argmax()
+        scores[fold] = flat[best, fold]
+    return scores
 
 
 def _row(name: str, scores: np.ndarray, plain: np.ndarray, config: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""Held-out genes: each fold of landmarks is dropped from BOTH sides before metagenes and EM are made anew.
+"""Predictions of held-out genes and their scores, at any weights.
 
-EM does not depend on alpha and beta, so the held-out fits are made once; predictions for any weights are
-recomputed from the few parameters of each fold. A fold is a mask with static shapes, folds run one after
-the other, and nothing of the size folds x cells x locations exists.
+Predictions are recomputed from the few parameters of each fold (`folds.HeldOutFits`); nothing of the size
+folds x cells x locations exists.
 """
 
 from __future__ import annotations
@@ -13,154 +12,16 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
-from perler_jax._typing import pytree
-from perler_jax.density import cell_votes
-from perler_jax.em import StopRule, fit_em, initial_params
-from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
-from perler_jax.metagenes import Reduction, fit_metagenes
-from perler_jax.mixture import MappingParams
-from perler_jax.noise import GAUSSIAN, NoiseFamily
+from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.streaming import Tiles
 from perler_jax.weights import Covariance, WeightParams, distance_space, weighted_means
 
 Score = Literal["pearson", "auc"]
 
-__all__ = ["HeldOutFits", "Score", "fit_held_out", "held_out_predictions", "held_out_scores", "make_folds"]
-
-
-@pytree
-class HeldOutFits:
-    """One fit per fold, with the genes that it has never seen.
-
-    Attributes:
-        genes: (folds, width) landmark indices held out; short folds are padded with their first gene.
-        held: (folds, width) whether the entry is a gene rather than padding.
-        cell_loadings: (folds, landmarks, metagenes), zero for the genes held out.
-        reference_loadings: (folds, landmarks, metagenes), likewise.
-        params: fitted mappings, stacked along folds.
-        n_steps: (folds,) EM steps made.
-        converged: (folds,) whether each EM run converged.
-        votes: (folds, cells) how much each cell counts; None counts all alike.
-        pull: evidence of each fold's own, in place of that of all (`neighbours.pull_folds`).
-    """
-
-    genes: Int[Array, "folds width"]
-    held: Bool[Array, "folds width"]
-    cell_loadings: Float[Array, "folds landmarks metagenes"]
-    reference_loadings: Float[Array, "folds landmarks metagenes"]
-    params: MappingParams
-    n_steps: Int[Array, " folds"]
-    converged: Bool[Array, " folds"]
-    votes: Float[Array, "folds cells"] | None = None
-    pull: CellEvidence | None = None
-
-    def __repr__(self) -> str:
-        if not hasattr(self.cell_loadings, "shape"):
-            return "HeldOutFits(...)"
-        folds, landmarks, metagenes = self.cell_loadings.shape
-        return f"HeldOutFits({folds} folds of {landmarks} landmarks, {metagenes} metagenes)"
-
-
-def make_folds(
-    n_landmarks: int, folds: int | None = None, *, seed: int = 0
-) -> list[Int[np.ndarray, " width"]]:
-    """Split landmarks into folds whose sizes differ by at most one.
-
-    Args:
-        n_landmarks: how many landmarks there are.
-        folds: how many folds; None leaves one gene out at a time.
-        seed: of the shuffle (unused when one gene is left out at a time).
-
-    Note: the released program's fold sizes can leave its last folds empty; these never are.
-    """
-    if folds is None or folds == n_landmarks:
-        return [np.array([gene]) for gene in range(n_landmarks)]
-    if not 2 <= folds <= n_landmarks:
-        raise PerlerInputError(f"expected 2 to {n_landmarks} folds (or None: one per gene), found {folds}")
-    order = np.random.default_rng(seed).permutation(n_landmarks)
-    return [np.sort(fold) for fold in np.array_split(order, folds)]
-
-
-def fit_held_out(
-    cells: Float[np.ndarray, "cells landmarks"],
-    reference: Float[np.ndarray, "locations landmarks"],
-    folds: list[Int[np.ndarray, " width"]] | list,
-    *,
-    n_metagenes: int,
-    reduction: Reduction = "plsc",
-    log_location_weights: Float[Array, " locations"] | None = None,
-    evidence: CellEvidence | None = None,
-    noise_family: NoiseFamily = GAUSSIAN,
-    foreign_share: float | None = None,
-    learn_location_weights: bool = False,
-    tolerance: float = 1e-6,
-    max_steps: int = 200,
-    stop_rule: StopRule = "relative",
-    accelerate: bool = True,
-    tiles: Tiles | None = None,
-    dtype: np.dtype | type = np.float32,
-    progress: Callable[[list], list] | Callable = iter,
-) -> HeldOutFits:
-    """Fit the mapping once per fold of landmarks, each time without any trace of the fold's genes.
-
-    Args:
-        cells: centred log2 landmark expression of cells (host, float64).
-        reference: centred log2 landmark expression of locations (host, float64).
-        folds: landmark indices held out together, one array per fold (`make_folds`).
-        n_metagenes: must suit the largest fold (`clip_n_metagenes`).
-        reduction: as in `fit_metagenes`.
-        log_location_weights: ln pi; None is uniform.
-        evidence: what else is known of where each cell is from.
-        noise_family: how cells scatter.
-        foreign_share: of cells from elsewhere to begin with; None leaves that component out.
-        learn_location_weights: learn pi in every fold.
-        tolerance: of EM, see `run_em`.
-        max_steps: of EM.
-        stop_rule: of EM.
-        accelerate: EM.
-        tiles: tile sizes; None chooses them.
-        dtype: of the fits.
-        progress: wraps the iterable of folds, e.g. a progress bar.
-    """
-    width = max(len(fold) for fold in folds)
-    y, h = jnp.asarray(cells, dtype), jnp.asarray(reference, dtype)
-    fits = []
-    for fold in progress(folds):
-        keep = np.ones(cells.shape[1], bool)
-        keep[fold] = False
-        metagenes = fit_metagenes(cells, reference, n_metagenes=n_metagenes, reduction=reduction, keep=keep)
-        maps = [_widen(each, n_metagenes) for each in (metagenes.cell_loadings, metagenes.reference_loadings)]
-        x, r = y @ jnp.asarray(maps[0], dtype), h @ jnp.asarray(maps[1], dtype)
-        em = fit_em(
-            x,
-            r,
-            initial_params(
-                x, r, log_location_weights, noise_family=noise_family, foreign_share=foreign_share
-            ),
-            evidence=evidence,
-            learn_location_weights=learn_location_weights,
-            tolerance=tolerance,
-            max_steps=max_steps,
-            stop_rule=stop_rule,
-            accelerate=accelerate,
-            tiles=tiles,
-        )
-        padded = np.concatenate([fold, np.repeat(fold[:1], width - len(fold))])
-        held = np.arange(width) < len(fold)
-        votes = cell_votes(em.params, x, r, evidence, tiles=tiles)
-        genes = (jnp.asarray(padded), jnp.asarray(held))
-        loadings = (jnp.asarray(maps[0], dtype), jnp.asarray(maps[1], dtype))
-        fits.append((*genes, *loadings, em.params, em.n_steps, em.converged, votes))
-    return HeldOutFits(*jax.tree.map(lambda *leaves: jnp.stack(leaves), *fits))
-
-
-def _widen(loadings: np.ndarray, n_metagenes: int) -> np.ndarray:
-    """Zero columns up to n_metagenes: folds of unequal size under reduction "none" have unequal widths."""
-    return np.pad(loadings, ((0, 0), (0, max(0, n_metagenes - loadings.shape[1]))))
+__all__ = ["Score", "held_out_predictions", "held_out_scores"]
 
 
 def _fold_prediction(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from perler_jax.evidence import CellEvidence
-from perler_jax.held_out.cross_validation import HeldOutFits
+from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.neighbourhood import neighbour_evidence
 
 __all__ = ["pull_folds"]

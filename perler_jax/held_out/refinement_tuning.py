@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from perler_jax.evidence import CellEvidence
-from perler_jax.held_out.cross_validation import HeldOutFits
+from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.held_out.surrogate import patch
 from perler_jax.held_out.tuning import Objective, objective_terms
 from perler_jax.refinement import Refinement, regression_coefficients, smoother, standard_landmarks

@@ -16,7 +16,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from perler_jax.evidence import CellEvidence
-from perler_jax.held_out.cross_validation import HeldOutFits, Score, held_out_scores
+from perler_jax.held_out.cross_validation import Score, held_out_scores
+from perler_jax.held_out.folds import HeldOutFits
+from perler_jax.streaming import Tiles
 from perler_jax.weights import WeightParams
 
 __all__ = ["HeldOutScorer"]
@@ -36,6 +38,7 @@ class HeldOutScorer:
         landmark_covariance: used in its place.
         score: "pearson", or "auc" for binary references.
         evidence: what else is known of where each cell is from, as in the fits.
+        tiles: tile sizes; None chooses them.
     """
 
     fits: HeldOutFits
@@ -45,6 +48,7 @@ class HeldOutScorer:
     landmark_covariance: Float[Array, "landmarks landmarks"] | None = None
     score: Score = "pearson"
     evidence: CellEvidence | None = None
+    tiles: Tiles | None = None
 
     def __repr__(self) -> str:
         return f"HeldOutScorer({self.fits!r}, {self.score})"
@@ -101,18 +105,19 @@ class HeldOutScorer:
         return chunks
 
 
-@functools.partial(jax.jit, static_argnames=("covariance", "score"))
+@functools.partial(jax.jit, static_argnames=("covariance", "score", "tiles"))
 def _with_derivatives(
     fits: HeldOutFits,
     point: Float[Array, " 2"],
     *,
     covariance: Literal["fitted", "pooled"],
     score: Score,
+    tiles: Tiles | None,
     **data: Any,
 ) -> tuple[Float[Array, " landmarks"], Float[Array, "landmarks 2"]]:
     def scores(at: Array) -> Array:
         weights = WeightParams(at[:1], at[1:])
-        return held_out_scores(fits, weights, covariance=covariance, score=score, **data)[0]
+        return held_out_scores(fits, weights, covariance=covariance, score=score, tiles=tiles, **data)[0]
 
     # One direction after the other: both at once make batched products, which are slow on the CPU.
     found, slopes = jax.lax.map(

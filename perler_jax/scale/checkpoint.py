@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,14 @@ class Checkpoint:
         with atomic_path(self._path(name)) as temporary:
             kept: dict[str, Any] = {key: np.asarray(value) for key, value in arrays.items()}
             np.savez(temporary, **kept)
+
+    def keep(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The arrays of a piece: as they were kept, or made now and kept."""
+        found = self.get(name)
+        if found is None:
+            found = make()
+            self.put(name, found)
+        return found
 
     def remove(self) -> None:
         """Delete the folder: the work is done and its result is elsewhere."""

@@ -110,7 +110,7 @@ def plan_work(
     passes = _EM_STEPS + n_folds * _FOLD_STEPS + n_folds * _TUNING_PASSES * 0.5
     genes_cost = n_genes / (2 * n_metagenes)  # a pass is about two products of n_metagenes columns
     seconds = per_pair * n_cells * n_locations * (passes + genes_cost)
-    return WorkPlan(tiles, gene_block, fixed + max(tile_bytes, block_bytes), seconds)
+    return WorkPlan(tiles, gene_block, float(fixed + max(tile_bytes, block_bytes)), seconds)
 
 
 def _smaller(n_cells: int, n_locations: int, elements: int) -> Tiles:

@@ -1,0 +1,187 @@
+"""Held-out fits: each fold of landmarks is dropped from BOTH sides before metagenes and EM are made anew.
+
+EM does not depend on alpha and beta, so the held-out fits are made once. A fold is a mask with static shapes,
+folds run one after the other.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from perler_jax._typing import pytree
+from perler_jax.density import cell_votes
+from perler_jax.em import StopRule, fit_em, initial_params
+from perler_jax.errors import PerlerInputError
+from perler_jax.evidence import CellEvidence
+from perler_jax.metagenes import Reduction, fit_metagenes
+from perler_jax.mixture import MappingParams
+from perler_jax.noise import GAUSSIAN, ForeignCells, NoiseFamily
+from perler_jax.scale.checkpoint import Checkpoint
+from perler_jax.streaming import Tiles
+
+__all__ = ["HeldOutFits", "fit_held_out", "make_folds"]
+
+
+@pytree
+class HeldOutFits:
+    """One fit per fold, with the genes that it has never seen.
+
+    Attributes:
+        genes: (folds, width) landmark indices held out; short folds are padded with their first gene.
+        held: (folds, width) whether the entry is a gene rather than padding.
+        cell_loadings: (folds, landmarks, metagenes), zero for the genes held out.
+        reference_loadings: (folds, landmarks, metagenes), likewise.
+        params: fitted mappings, stacked along folds.
+        n_steps: (folds,) EM steps made.
+        converged: (folds,) whether each EM run converged.
+        votes: (folds, cells) how much each cell counts; None counts all alike.
+        pull: evidence of each fold's own, in place of that of all (`neighbours.pull_folds`).
+    """
+
+    genes: Int[Array, "folds width"]
+    held: Bool[Array, "folds width"]
+    cell_loadings: Float[Array, "folds landmarks metagenes"]
+    reference_loadings: Float[Array, "folds landmarks metagenes"]
+    params: MappingParams
+    n_steps: Int[Array, " folds"]
+    converged: Bool[Array, " folds"]
+    votes: Float[Array, "folds cells"] | None = None
+    pull: CellEvidence | None = None
+
+    def __repr__(self) -> str:
+        if not hasattr(self.cell_loadings, "shape"):
+            return "HeldOutFits(...)"
+        folds, landmarks, metagenes = self.cell_loadings.shape
+        return f"HeldOutFits({folds} folds of {landmarks} landmarks, {metagenes} metagenes)"
+
+
+def make_folds(
+    n_landmarks: int, folds: int | None = None, *, seed: int = 0
+) -> list[Int[np.ndarray, " width"]]:
+    """Split landmarks into folds whose sizes differ by at most one.
+
+    Args:
+        n_landmarks: how many landmarks there are.
+        folds: how many folds; None leaves one gene out at a time.
+        seed: of the shuffle (unused when one gene is left out at a time).
+
+    Note: the released program's fold sizes can leave its last folds empty; these never are.
+    """
+    if folds is None or folds == n_landmarks:
+        return [np.array([gene]) for gene in range(n_landmarks)]
+    if not 2 <= folds <= n_landmarks:
+        raise PerlerInputError(f"expected 2 to {n_landmarks} folds (or None: one per gene), found {folds}")
+    order = np.random.default_rng(seed).permutation(n_landmarks)
+    return [np.sort(fold) for fold in np.array_split(order, folds)]
+
+
+def fit_held_out(
+    cells: Float[np.ndarray, "cells landmarks"],
+    reference: Float[np.ndarray, "locations landmarks"],
+    folds: list[Int[np.ndarray, " width"]] | list,
+    *,
+    n_metagenes: int,
+    reduction: Reduction = "plsc",
+    log_location_weights: Float[Array, " locations"] | None = None,
+    evidence: CellEvidence | None = None,
+    noise_family: NoiseFamily = GAUSSIAN,
+    foreign_share: float | None = None,
+    learn_location_weights: bool = False,
+    tolerance: float = 1e-6,
+    max_steps: int = 200,
+    stop_rule: StopRule = "relative",
+    accelerate: bool = True,
+    tiles: Tiles | None = None,
+    checkpoint: Checkpoint | None = None,
+    dtype: np.dtype | type = np.float32,
+    progress: Callable[[list], list] | Callable = iter,
+) -> HeldOutFits:
+    """Fit the mapping once per fold of landmarks, each time without any trace of the fold's genes.
+
+    Args:
+        cells: centred log2 landmark expression of cells (host, float64).
+        reference: centred log2 landmark expression of locations (host, float64).
+        folds: landmark indices held out together, one array per fold (`make_folds`).
+        n_metagenes: must suit the largest fold (`clip_n_metagenes`).
+        reduction: as in `fit_metagenes`.
+        log_location_weights: ln pi; None is uniform.
+        evidence: what else is known of where each cell is from.
+        noise_family: how cells scatter.
+        foreign_share: of cells from elsewhere to begin with; None leaves that component out.
+        learn_location_weights: learn pi in every fold.
+        tolerance: of EM, see `run_em`.
+        max_steps: of EM.
+        stop_rule: of EM.
+        accelerate: EM.
+        tiles: tile sizes; None chooses them.
+        checkpoint: keeps each fold when it is done, and is asked for it first.
+        dtype: of the fits.
+        progress: wraps the iterable of folds, e.g. a progress bar.
+    """
+    width = max(len(fold) for fold in folds)
+    y, h = jnp.asarray(cells, dtype), jnp.asarray(reference, dtype)
+
+    def fit_fold(fold: np.ndarray) -> dict[str, Array]:
+        keep = np.ones(cells.shape[1], bool)
+        keep[fold] = False
+        metagenes = fit_metagenes(cells, reference, n_metagenes=n_metagenes, reduction=reduction, keep=keep)
+        loadings = (metagenes.cell_loadings, metagenes.reference_loadings)
+        maps = [jnp.asarray(_widen(each, n_metagenes), dtype) for each in loadings]
+        x, r = y @ maps[0], h @ maps[1]
+        start = initial_params(
+            x, r, log_location_weights, noise_family=noise_family, foreign_share=foreign_share
+        )
+        em = fit_em(
+            x,
+            r,
+            start,
+            evidence=evidence,
+            learn_location_weights=learn_location_weights,
+            tolerance=tolerance,
+            max_steps=max_steps,
+            stop_rule=stop_rule,
+            accelerate=accelerate,
+            tiles=tiles,
+        )
+        found = {
+            "genes": jnp.asarray(np.concatenate([fold, np.repeat(fold[:1], width - len(fold))])),
+            "held": jnp.arange(width) < len(fold),
+            "cell_loadings": maps[0],
+            "reference_loadings": maps[1],
+            "n_steps": em.n_steps,
+            "converged": em.converged,
+            "votes": cell_votes(em.params, x, r, evidence, tiles=tiles),
+        }
+        params = {f"params/{name}": value for name, value in vars(em.params).items() if name != "foreign"}
+        foreign = {} if em.params.foreign is None else vars(em.params.foreign)
+        found |= params | {f"foreign/{name}": value for name, value in foreign.items()}
+        return {name: value for name, value in found.items() if isinstance(value, jax.Array)}
+
+    fits = []
+    for index, fold in enumerate(progress(folds)):
+        make = functools.partial(fit_fold, fold)
+        fits.append(make() if checkpoint is None else checkpoint.keep(f"fold-{index:05d}", make))
+    stacked = {name: jnp.stack([jnp.asarray(each[name]) for each in fits]) for name in fits[0]}
+
+    def part(prefix: str) -> dict[str, Any]:
+        names = [name for name in stacked if name.startswith(prefix)]
+        return {name.removeprefix(prefix): stacked.pop(name) for name in names}
+
+    foreign = part("foreign/")
+    params = MappingParams(
+        **part("params/"), foreign=ForeignCells(**foreign) if foreign else None, noise_family=noise_family
+    )
+    fields: dict[str, Any] = {**stacked, "params": params}
+    return HeldOutFits(**fields)
+
+
+def _widen(loadings: np.ndarray, n_metagenes: int) -> np.ndarray:
+    """Zero columns up to n_metagenes: folds of unequal size under reduction "none" have unequal widths."""
+    return np.pad(loadings, ((0, 0), (0, max(0, n_metagenes - loadings.shape[1]))))
