@@ -217,6 +217,7 @@ def fit_em(
     start: MappingParams | None = None,
     *,
     evidence: CellEvidence | None = None,
+    cell_weights: Float[Array, " cells"] | None = None,
     learn_location_weights: bool = False,
     tolerance: float | Array = 1e-6,
     max_steps: int = 200,
@@ -232,6 +233,8 @@ def fit_em(
         start: initial parameters, which also carry pi, the noise family and foreign cells; None starts as the
             paper does with uniform pi.
         evidence: what else is known of where each cell is from.
+        cell_weights: how often each cell counts, zero for padding (`shard_cells`); None counts each once.
+            The start of None looks at all cells alike.
         learn_location_weights: update pi as well (slower to converge; the paper fixes it).
         tolerance: see `run_em`.
         max_steps: most M steps.
@@ -245,7 +248,9 @@ def fit_em(
         start = dataclasses.replace(start, log_location_weights=uniform)
     run = functools.partial(
         run_em,
-        e_step=lambda params: expected_statistics(params, cells, reference, evidence=evidence, tiles=tiles),
+        e_step=lambda params: expected_statistics(
+            params, cells, reference, cell_weights, evidence=evidence, tiles=tiles
+        ),
         m_step=functools.partial(m_step, learn_location_weights=learn_location_weights),
         tolerance=tolerance,
         max_steps=max_steps,

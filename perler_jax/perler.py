@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from perler_jax.density import cell_votes
 from perler_jax.em import fit_em, initial_params
+from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence, check_evidence
 from perler_jax.fit import PerlerFit
 from perler_jax.held_out.cross_validation import Score, correlation, roc_auc
@@ -35,8 +36,8 @@ from perler_jax.noise import FOREIGN_SHARE
 from perler_jax.preprocessing import centre, preprocess_cells, reference_landmarks
 from perler_jax.refinement import Refinement, Refiner, candidate_refinements, standard_landmarks
 from perler_jax.scale.checkpoint import fingerprint, open_checkpoint
-from perler_jax.scale.devices import shard_cells
 from perler_jax.scale.plan import plan_work
+from perler_jax.scale.spread import shard_cells
 from perler_jax.settings import PerlerSettings, device_precision
 from perler_jax.validation import landmark_covariance, log_location_prior, weight_point
 from perler_jax.weights import Covariance, WeightParams, distance_space, weighted_means
@@ -114,6 +115,8 @@ def fit_perler(
         metagenes = fit_metagenes(y, h, n_metagenes=n_metagenes, reduction=settings.reduction)
         kept = None
         if checkpoint is not None:
+            if jax.process_count() > 1:
+                raise PerlerInputError("expected no checkpoint with several processes: folders may differ")
             kept = open_checkpoint(checkpoint, fingerprint(y, h, settings, log_weights, matrix, evidence))
 
     with device_precision(settings.dtype):

@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from perler_jax.scale.spread import split_cells
+
 __all__ = ["Logits", "Moments", "Tiles", "choose_tiles", "softmax_moments"]
 
 PyTree = Any
@@ -107,7 +109,32 @@ def softmax_moments(
         elsewhere: (cells,) logit of being at none of the locations, one for all points: it takes part in the
             normaliser, so that gamma of a cell sums to less than one. None: every cell is somewhere.
         tiles: tile sizes (static); None chooses them. They change no result but its rounding.
+
+    Inside `scale.devices.use_devices` every device streams its own part of the cells.
     """
+
+    def on_one_device(by_cell: PyTree, shared: PyTree) -> tuple[PyTree, PyTree]:
+        found = _stream(pairwise, logits, *by_cell, *shared, tiles)
+        return found[:2], found.of_locations
+
+    of_each, of_locations = split_cells(
+        on_one_device, (cells, cell_values, elsewhere), (points, locations, location_values)
+    )
+    return Moments(*of_each, of_locations)
+
+
+def _stream(
+    pairwise: Callable[[PyTree, PyTree], PyTree],
+    logits: Callable[[PyTree, PyTree], Logits],
+    cells: PyTree,
+    cell_values: jax.Array | None,
+    elsewhere: jax.Array | None,
+    points: PyTree,
+    locations: PyTree,
+    location_values: jax.Array | None,
+    tiles: Tiles | None,
+) -> Moments:
+    """`softmax_moments` of the cells of one device."""
     n_cells, n_locations = jax.tree.leaves(cells)[0].shape[0], jax.tree.leaves(locations)[0].shape[0]
     n_points = jax.tree.leaves(points)[0].shape[0]
     size = tiles or choose_tiles(n_cells, n_locations)

@@ -25,7 +25,7 @@ LAYERS = [
     ("sources", ["datasets"]),
     ("scores", ["metrics", "stripes", "distmap", "dream"]),
     ("plotting", ["canvas", "views", "patterns", "embryo", "zones", "cells", "fit", "trust", "profile"]),
-    ("scale", ["devices"]),
+    ("scale", ["devices", "spread"]),
     (
         "method",
         [

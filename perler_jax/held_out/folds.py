@@ -1,13 +1,12 @@
 """Held-out fits: each fold of landmarks is dropped from BOTH sides before metagenes and EM are made anew.
 
 EM does not depend on alpha and beta, so the held-out fits are made once. A fold is a mask with static shapes,
-folds run one after the other.
+folds run one after the other, or one per device where there are several (`use_devices`).
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -24,6 +23,7 @@ from perler_jax.metagenes import Reduction, fit_metagenes
 from perler_jax.mixture import MappingParams
 from perler_jax.noise import GAUSSIAN, ForeignCells, NoiseFamily
 from perler_jax.scale.checkpoint import Checkpoint
+from perler_jax.scale.spread import one_per_device
 from perler_jax.streaming import Tiles
 
 __all__ = ["HeldOutFits", "fit_held_out", "make_folds"]
@@ -126,22 +126,31 @@ def fit_held_out(
         progress: wraps the iterable of folds, e.g. a progress bar.
     """
     width = max(len(fold) for fold in folds)
-    y, h = jnp.asarray(cells, dtype), jnp.asarray(reference, dtype)
+    names = [f"fold-{index:05d}" for index in range(len(folds))]
+    pieces = [None if checkpoint is None else checkpoint.get(name) for name in names]
+    missing = [index for index, piece in enumerate(pieces) if piece is None]
 
-    def fit_fold(fold: np.ndarray) -> dict[str, Array]:
-        keep = np.ones(cells.shape[1], bool)
-        keep[fold] = False
-        metagenes = fit_metagenes(cells, reference, n_metagenes=n_metagenes, reduction=reduction, keep=keep)
-        loadings = (metagenes.cell_loadings, metagenes.reference_loadings)
-        maps = [jnp.asarray(_widen(each, n_metagenes), dtype) for each in loadings]
-        x, r = y @ maps[0], h @ maps[1]
-        start = initial_params(
-            x, r, log_location_weights, noise_family=noise_family, foreign_share=foreign_share
-        )
+    def reduced() -> Iterator[dict[str, np.ndarray]]:
+        for index in progress(missing):
+            fold = folds[index]
+            keep = np.ones(cells.shape[1], bool)
+            keep[fold] = False
+            maps = fit_metagenes(cells, reference, n_metagenes=n_metagenes, reduction=reduction, keep=keep)
+            yield {
+                "genes": np.concatenate([fold, np.repeat(fold[:1], width - len(fold))]),
+                "held": np.arange(width) < len(fold),
+                "cell_loadings": _widen(maps.cell_loadings, n_metagenes).astype(dtype),
+                "reference_loadings": _widen(maps.reference_loadings, n_metagenes).astype(dtype),
+            }
+
+    def fit_fold(fold: dict[str, Array], shared: tuple) -> dict[str, Array]:
+        y, h, log_pi, evidence = shared
+        fold = jax.tree.map(jnp.asarray, fold)
+        x, r = y @ fold["cell_loadings"], h @ fold["reference_loadings"]
         em = fit_em(
             x,
             r,
-            start,
+            initial_params(x, r, log_pi, noise_family=noise_family, foreign_share=foreign_share),
             evidence=evidence,
             learn_location_weights=learn_location_weights,
             tolerance=tolerance,
@@ -150,11 +159,7 @@ def fit_held_out(
             accelerate=accelerate,
             tiles=tiles,
         )
-        found = {
-            "genes": jnp.asarray(np.concatenate([fold, np.repeat(fold[:1], width - len(fold))])),
-            "held": jnp.arange(width) < len(fold),
-            "cell_loadings": maps[0],
-            "reference_loadings": maps[1],
+        found = fold | {
             "n_steps": em.n_steps,
             "converged": em.converged,
             "votes": cell_votes(em.params, x, r, evidence, tiles=tiles),
@@ -164,11 +169,12 @@ def fit_held_out(
         found |= params | {f"foreign/{name}": value for name, value in foreign.items()}
         return {name: value for name, value in found.items() if isinstance(value, jax.Array)}
 
-    fits = []
-    for index, fold in enumerate(progress(folds)):
-        make = functools.partial(fit_fold, fold)
-        fits.append(make() if checkpoint is None else checkpoint.keep(f"fold-{index:05d}", make))
-    stacked = {name: jnp.stack([jnp.asarray(each[name]) for each in fits]) for name in fits[0]}
+    shared = (jnp.asarray(cells, dtype), jnp.asarray(reference, dtype), log_location_weights, evidence)
+    for index, found in zip(missing, one_per_device(fit_fold, reduced(), shared), strict=True):
+        pieces[index] = found
+        if checkpoint is not None:
+            checkpoint.put(names[index], found)
+    stacked = {name: jnp.stack([jnp.asarray(each[name]) for each in pieces]) for name in pieces[0]}
 
     def part(prefix: str) -> dict[str, Any]:
         names = [name for name in stacked if name.startswith(prefix)]
