@@ -23,7 +23,7 @@ from perler_jax.mixture import (
 from perler_jax.noise import GAUSSIAN
 from perler_jax.streaming import Tiles
 
-__all__ = ["cell_votes", "foreign_cells", "log_density", "responsibilities"]
+__all__ = ["cell_votes", "foreign_cells", "log_density", "log_responsibilities", "responsibilities"]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -126,14 +126,31 @@ def responsibilities(
 
     It is that of a cell which is from the tissue at all: rows sum to one.
     """
+    return jax.nn.softmax(_row_logits(params, cells, reference, evidence), axis=1)
+
+
+@jax.jit
+def log_responsibilities(
+    params: MappingParams,
+    cells: Float[Array, "cells metagenes"],
+    reference: Float[Array, "locations metagenes"],
+    evidence: CellEvidence | None = None,
+) -> Float[Array, "cells locations"]:
+    """Ln gamma_nk, also where gamma_nk is too small for a floating-point number: DENSE, likewise."""
+    return jax.nn.log_softmax(_row_logits(params, cells, reference, evidence), axis=1)
+
+
+def _row_logits(
+    params: MappingParams, cells: Array, reference: Array, evidence: CellEvidence | None
+) -> Array:
     standard, mapped = standardise(params, cells, reference)
     product = functools.partial(jnp.matmul, precision="highest")
     squared = jnp.sum(standard**2, axis=1)[:, None] + jnp.sum(mapped**2, axis=1)
     shape, _ = params.noise_family.log_shape(squared - 2 * product(standard, mapped.T), cells.shape[1])
     logits = shape + log_weights(params, len(reference))
-    if evidence is not None:
-        logits = logits + product(evidence.of_cells, evidence.of_locations.T)
-    return jax.nn.softmax(logits, axis=1)
+    if evidence is None:
+        return logits
+    return logits + product(evidence.of_cells, evidence.of_locations.T)
 
 
 @functools.partial(jax.jit, static_argnames="tiles")
