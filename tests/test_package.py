@@ -74,6 +74,21 @@ LAYERS = [
         ],
     ),
     ("facade", ["settings", "annotation", "fit", "files", "perler"]),
+    (
+        "trust",
+        [
+            "tissue",
+            "rows",
+            "credible",
+            "origins",
+            "subsets",
+            "calibration",
+            "agreement",
+            "placement",
+            "positions",
+            "resolution",
+        ],
+    ),
     ("inference", ["bayes_arviz", "model_comparison"]),
 ]
 FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
