@@ -114,27 +114,24 @@ def softmax_moments(
     """
 
     def on_one_device(by_cell: PyTree, shared: PyTree) -> tuple[PyTree, PyTree]:
-        found = _stream(pairwise, logits, *by_cell, *shared, tiles)
-        return found[:2], found.of_locations
+        found = _stream(pairwise, logits, by_cell, shared, tiles)
+        return (found.log_normaliser, found.of_cells), found.of_locations
 
-    of_each, of_locations = split_cells(
+    (log_normaliser, of_cells), of_locations = split_cells(
         on_one_device, (cells, cell_values, elsewhere), (points, locations, location_values)
     )
-    return Moments(*of_each, of_locations)
+    return Moments(log_normaliser, of_cells, of_locations)
 
 
 def _stream(
     pairwise: Callable[[PyTree, PyTree], PyTree],
     logits: Callable[[PyTree, PyTree], Logits],
-    cells: PyTree,
-    cell_values: jax.Array | None,
-    elsewhere: jax.Array | None,
-    points: PyTree,
-    locations: PyTree,
-    location_values: jax.Array | None,
+    by_cell: PyTree,
+    shared: PyTree,
     tiles: Tiles | None,
 ) -> Moments:
     """`softmax_moments` of the cells of one device."""
+    (cells, cell_values, elsewhere), (points, locations, location_values) = by_cell, shared
     n_cells, n_locations = jax.tree.leaves(cells)[0].shape[0], jax.tree.leaves(locations)[0].shape[0]
     n_points = jax.tree.leaves(points)[0].shape[0]
     size = tiles or choose_tiles(n_cells, n_locations)

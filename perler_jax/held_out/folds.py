@@ -127,8 +127,7 @@ def fit_held_out(
     """
     width = max(len(fold) for fold in folds)
     names = [f"fold-{index:05d}" for index in range(len(folds))]
-    pieces = [None if checkpoint is None else checkpoint.get(name) for name in names]
-    missing = [index for index, piece in enumerate(pieces) if piece is None]
+    missing = [i for i, name in enumerate(names) if checkpoint is None or not checkpoint.has(name)]
 
     def reduced() -> Iterator[dict[str, np.ndarray]]:
         for index in progress(missing):
@@ -145,7 +144,6 @@ def fit_held_out(
 
     def fit_fold(fold: dict[str, Array], shared: tuple) -> dict[str, Array]:
         y, h, log_pi, evidence = shared
-        fold = jax.tree.map(jnp.asarray, fold)
         x, r = y @ fold["cell_loadings"], h @ fold["reference_loadings"]
         em = fit_em(
             x,
@@ -170,11 +168,14 @@ def fit_held_out(
         return {name: value for name, value in found.items() if isinstance(value, jax.Array)}
 
     shared = (jnp.asarray(cells, dtype), jnp.asarray(reference, dtype), log_location_weights, evidence)
+    fits: list[dict[str, Any]] = [{} for _ in folds]
     for index, found in zip(missing, one_per_device(fit_fold, reduced(), shared), strict=True):
-        pieces[index] = found
+        fits[index] = found
         if checkpoint is not None:
             checkpoint.put(names[index], found)
-    stacked = {name: jnp.stack([jnp.asarray(each[name]) for each in pieces]) for name in pieces[0]}
+    if checkpoint is not None:
+        fits = [found or checkpoint.get(name) or {} for name, found in zip(names, fits, strict=True)]
+    stacked = {name: jnp.stack([jnp.asarray(each[name]) for each in fits]) for name in fits[0]}
 
     def part(prefix: str) -> dict[str, Any]:
         names = [name for name in stacked if name.startswith(prefix)]

@@ -118,7 +118,7 @@ def one_per_device(
     """
     mesh = mesh_in_use()
     if mesh is None:
-        yield from (function(item, shared) for item in items)
+        yield from (function(jax.tree.map(jnp.asarray, item), shared) for item in items)
         return
 
     def part(item: PyTree, shared: PyTree) -> PyTree:
