@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.io import atomic_path, read_cells, read_reference
 from perler_jax.inputs.tables import read_table
 from perler_jax.perler import fit_perler
+from perler_jax.scale.devices import is_first_process, join_processes, request_cpu_devices, use_devices
 from perler_jax.settings import PerlerSettings
 from perler_jax.simulation.simulate import simulate_embryo
 
@@ -61,23 +64,30 @@ def fit(arguments: argparse.Namespace) -> None:
     if arguments.result is not None:
         check_output(arguments.result, ".h5ad", inputs)
     settings = _settings(arguments)
-    cells, reference = _inputs(arguments)
-    weights = arguments.location_weights
-    fitted = fit_perler(
-        cells,
-        reference,
-        settings=settings,
-        location_weights=None if weights is None else _location_weights(weights, reference.locations),
-        weights=None if arguments.weights is None else tuple(arguments.weights),
-        progress=_progress(arguments),
-    )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    fitted.save(arguments.out)
-    written = {"written": str(arguments.out)}
-    if arguments.result is not None:
-        write_h5ad(fitted.reconstruct(progress=_progress(arguments)), arguments.result)
-        written["and"] = str(arguments.result)
-    print(as_lines(describe_fit(fitted) | written))
+    with _devices(arguments):
+        cells, reference = _inputs(arguments)
+        weights = arguments.location_weights
+        progress = _progress(arguments) and is_first_process()
+        fitted = fit_perler(
+            cells,
+            reference,
+            settings=settings,
+            location_weights=None if weights is None else _location_weights(weights, reference.locations),
+            weights=None if arguments.weights is None else tuple(arguments.weights),
+            progress=progress,
+        )
+        first = is_first_process()  # all compute, one writes
+        written = {"written": str(arguments.out)}
+        if first:
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            fitted.save(arguments.out)
+        if arguments.result is not None:
+            result = fitted.reconstruct(progress=progress)
+            if first:
+                write_h5ad(result, arguments.result)
+            written["and"] = str(arguments.result)
+        if first:
+            print(as_lines(describe_fit(fitted) | written))
 
 
 def reconstruct(arguments: argparse.Namespace) -> None:
@@ -125,6 +135,21 @@ def info(arguments: argparse.Namespace) -> None:
 def _simulation(arguments: argparse.Namespace) -> dict[str, Any]:
     sizes = {f"n_{name}": getattr(arguments, name) for name in ("cells", "locations", "genes", "landmarks")}
     return {"seed": arguments.seed, **sizes}
+
+
+@contextmanager
+def _devices(arguments: argparse.Namespace) -> Iterator[None]:
+    """The devices that were asked for; JAX is left alone where none were."""
+    several = (arguments.coordinator, arguments.processes, arguments.process_id)
+    if arguments.devices is None and several == (None, None, None):
+        yield
+        return
+    if arguments.devices is not None:
+        request_cpu_devices(arguments.devices)
+    if several != (None, None, None):
+        join_processes(*((None, None, None) if arguments.coordinator == "auto" else several))
+    with use_devices(arguments.devices):
+        yield
 
 
 def _settings(arguments: argparse.Namespace) -> PerlerSettings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -13,7 +14,7 @@ from perler_jax.metagenes import Reduction
 from perler_jax.preprocessing import Normalisation
 from perler_jax.settings import NamedCovariance, Noise, PerlerSettings, Precision
 
-__all__ = ["add_cells", "add_fit", "add_simulation", "at_least"]
+__all__ = ["add_cells", "add_devices", "add_fit", "add_simulation", "at_least"]
 
 
 def add_fit(parser: argparse.ArgumentParser) -> None:
@@ -112,6 +113,41 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     ):
         default = getattr(defaults, name) or f"{defaults.search_used}; grid for roc"
         group.add_argument(f"--{name}", choices=get_args(words), help=f"{about} (default: {default})")
+    add_devices(parser)
+
+
+def add_devices(parser: argparse.ArgumentParser) -> None:
+    """Over how many devices and processes the work is spread."""
+    group = parser.add_argument_group(
+        "many devices and machines",
+        "Several processes: run the same command on each, with its own --process-id. The first writes the "
+        "files. Environment variables stand in for the last three options.",
+    )
+    group.add_argument(
+        "--devices",
+        type=at_least(1),
+        metavar="N",
+        help="spread the work over N devices of each process; on the CPU N cores (default: 1; with several "
+        "processes all)",
+    )
+    group.add_argument(
+        "--coordinator",
+        default=os.environ.get("JAX_COORDINATOR_ADDRESS"),
+        metavar="HOST:PORT",
+        help="where the first process listens (JAX_COORDINATOR_ADDRESS); `auto` asks Slurm, Open MPI, "
+        "Kubernetes or the TPU pod for all three",
+    )
+    for name, variable, least, about in (
+        ("processes", "JAX_NUM_PROCESSES", 1, "how many there are"),
+        ("process-id", "JAX_PROCESS_ID", 0, "which of them this is, from 0"),
+    ):
+        group.add_argument(
+            f"--{name}",
+            type=at_least(least),
+            default=os.environ.get(variable),
+            metavar="N",
+            help=f"{about} ({variable})",
+        )
 
 
 def add_cells(parser: argparse.ArgumentParser, about: str) -> None:
