@@ -33,6 +33,7 @@ _HOST: dict[str, type] = {
     "tuning": Tuning,
     "refinement": Refinement,
     "evidence": CellEvidence,
+    "pull": CellEvidence,
 }
 _DEVICE: dict[str, Any] = {
     "em": EMResult,

@@ -64,6 +64,7 @@ class PerlerFit:
         covariance: of landmarks, where the user gave one for the distance.
         refinement: of the weighted means, where one was chosen.
         evidence: what else is known of where each cell is from, where it was given.
+        pull: the same with where a cell's neighbours are, where the refinement has a pull: for predictions.
     """
 
     settings: PerlerSettings
@@ -84,6 +85,7 @@ class PerlerFit:
     covariance: Float[np.ndarray, "landmarks landmarks"] | None = None
     refinement: Refinement | None = None
     evidence: CellEvidence | None = None
+    pull: CellEvidence | None = None
 
     def __repr__(self) -> str:
         scored = "" if self.tuning is None else f", nested score {self.scores['nested'].mean():.3f}"
@@ -242,6 +244,10 @@ class PerlerFit:
         some = CellEvidence(np.asarray(self.evidence.of_cells)[rows], np.asarray(self.evidence.of_locations))
         return some.astype(self.settings.dtype)
 
+    def prediction_evidence(self) -> CellEvidence | None:
+        """The evidence that weighted means use: the pull of neighbours as well."""
+        return self.evidence_on_device() if self.pull is None else self.pull.astype(self.settings.dtype)
+
     def votes(self) -> jax.Array | None:
         """(cells,) how much each cell counts in the weighted means; None: all alike."""
         with device_precision(self.settings.dtype):
@@ -313,7 +319,7 @@ class PerlerFit:
                 self.em.params.log_location_weights,
                 blocks,
                 preprocess=self.preprocessing.apply,
-                evidence=self.evidence_on_device(),
+                evidence=self.prediction_evidence(),
                 votes=self.votes(),
                 refiner=self._refiner(expression),
                 block_size=size,

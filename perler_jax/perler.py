@@ -25,6 +25,7 @@ from perler_jax.evidence import CellEvidence, check_evidence
 from perler_jax.fit import PerlerFit
 from perler_jax.held_out.cross_validation import Score, correlation, roc_auc
 from perler_jax.held_out.folds import fit_held_out, make_folds
+from perler_jax.held_out.neighbours import pull_folds
 from perler_jax.held_out.refinement_tuning import RefinementTuning, refined_scores, tune_refinement
 from perler_jax.held_out.resume import KeptScorer
 from perler_jax.held_out.scoring import HeldOutScorer
@@ -32,6 +33,7 @@ from perler_jax.held_out.tuning import Scorer, Tuning, tune_weights, usual_point
 from perler_jax.inputs.intake import as_cells, as_reference
 from perler_jax.landmarks import align_landmarks
 from perler_jax.metagenes import clip_n_metagenes, fit_metagenes
+from perler_jax.neighbourhood import neighbour_evidence, neighbours_without
 from perler_jax.noise import FOREIGN_SHARE
 from perler_jax.preprocessing import centre, preprocess_cells, reference_landmarks
 from perler_jax.refinement import Refinement, Refiner, candidate_refinements, standard_landmarks
@@ -161,7 +163,7 @@ def fit_perler(
                 "EM did not converge in %d steps: raise max_steps or tolerance", settings.max_steps
             )
 
-        held_out, tuning, refined = None, None, None
+        held_out, tuning, refined, pull = None, None, None, None
         measure: Score = "auc" if settings.objective == "roc" else "pearson"
         matrix_device = None if matrix is None else jnp.asarray(matrix, dtype)
         y_device, h_device = jnp.asarray(y, dtype), jnp.asarray(h, dtype)
@@ -199,17 +201,19 @@ def fit_perler(
             point = (tuning.alpha, tuning.beta)
             if settings.refine:
                 with _stage("refinement", seconds):
+                    neighbours = neighbours_without(expression, landmarks, preprocessing.apply)
                     refined = tune_refinement(
                         *refined_scores(
                             held_out,
                             point,
-                            candidate_refinements(atlas.coordinates),
+                            candidate_refinements(atlas.coordinates, neighbours=neighbours is not None),
                             y,
                             h,
                             atlas.coordinates,
                             covariance=settings.covariance,
                             landmark_covariance=matrix,
                             evidence=known,
+                            neighbours=neighbours,
                             progress=functools.partial(
                                 tqdm, desc="refinement", unit="fold", disable=not progress, leave=False
                             ),
@@ -218,6 +222,14 @@ def fit_perler(
                         objective=settings.objective,
                     )
                 point = refined.weights
+                sd = refined.refinement.pull
+                if sd is not None:
+                    assert neighbours is not None
+                    assert atlas.coordinates is not None
+                    sides = (y_device, h_device, atlas.coordinates, neighbours, sd, known)
+                    held_out = pull_folds(held_out, *sides)
+                    places = jnp.asarray(atlas.coordinates, dtype)
+                    pull = neighbour_evidence(em.params, x, r, places, jnp.asarray(neighbours), sd, known)
         chosen = WeightParams.single(*point, dtype)
         spread: Covariance = settings.covariance
         if matrix is not None:
@@ -233,7 +245,7 @@ def fit_perler(
         rest, carried = refiner.split(landmarks, y)
         means = weighted_means(
             *(chosen, near, far, em.params.log_location_weights, jnp.asarray(rest, dtype)),
-            evidence=known,
+            evidence=known if pull is None else pull,
             votes=cell_votes(em.params, x, r, known),
         )[0]
         refitted = jnp.asarray(refiner.smooth(np.asarray(means) + carried), dtype)
@@ -257,6 +269,7 @@ def fit_perler(
         seconds=seconds,
         covariance=matrix,
         evidence=evidence,
+        pull=None if pull is None else jax.tree.map(np.asarray, pull),
         refinement=None if refined is None else refined.refinement,
     )
 

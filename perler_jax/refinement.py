@@ -1,4 +1,4 @@
-"""Two refinements of the weighted mean that use what it leaves out, both linear in the cells' expression.
+"""Refinements of the weighted mean that use what it leaves out, all linear in the cells' expression.
 
 Regression: what landmarks explain of a gene among the cells is carried over by the reference itself, and only
 the rest is averaged (the regression, or difference, estimator of survey sampling):
@@ -9,8 +9,11 @@ with l and h the landmarks of cells and of locations, each centred and scaled to
 
 Smoothing: a Gaussian mean over neighbouring locations, because tissue is continuous at the scale of a cell.
 
-Note: neither is in the paper. Both are off unless asked for, and their strengths are chosen by the same
-held-out objective as alpha and beta.
+Pull: cells that express alike are drawn toward each other's expected position (`neighbourhood`); it acts on
+the weights.
+
+Note: none is in the paper. All are off unless asked for, and their strengths are chosen by the same held-out
+objective as alpha and beta.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ __all__ = [
 
 _RIDGES = (None, 0.5, 2.0, 8.0)
 _LENGTHS = (0.0, 0.75, 1.1, 1.5, 2.2)  # in spacings of neighbouring locations
+_PULLS = (10.0, 20.0)  # likewise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,28 +51,43 @@ class Refinement:
     Attributes:
         ridge: penalty of the regression on landmarks, in units of a landmark's variance; None: no regression.
         smoothing: standard deviation of the Gaussian over positions, in the unit of the coordinates; 0: none.
+        pull: how far a cell may be from where its neighbours in expression are (standard deviation), in the
+            unit of the coordinates; None: as far as it likes.
 
     Raises:
-        PerlerInputError: on a ridge that is not positive, or a negative length.
+        PerlerInputError: on a ridge or a pull that is not positive, or a negative length.
     """
 
     ridge: float | None = None
     smoothing: float = 0.0
+    pull: float | None = None
 
     def __post_init__(self) -> None:
         if self.ridge is not None and not (np.isfinite(self.ridge) and self.ridge > 0):
             raise PerlerInputError(f"expected ridge > 0 or None (no regression), found {self.ridge}")
         if not (np.isfinite(self.smoothing) and self.smoothing >= 0):
             raise PerlerInputError(f"expected smoothing >= 0 (0 is none), found {self.smoothing}")
+        if self.pull is not None and not (np.isfinite(self.pull) and self.pull > 0):
+            raise PerlerInputError(f"expected pull > 0 or None (none), found {self.pull}")
 
 
-def candidate_refinements(coordinates: Float[np.ndarray, "locations dimensions"] | None) -> list[Refinement]:
-    """What tuning chooses from; the first is no refinement. Without coordinates nothing is smoothed."""
+def candidate_refinements(
+    coordinates: Float[np.ndarray, "locations dimensions"] | None, *, neighbours: bool = False
+) -> list[Refinement]:
+    """What tuning chooses from, no refinement first. Without coordinates nothing is smoothed or pulled.
+
+    Args:
+        coordinates: of the locations.
+        neighbours: whether neighbours in expression are known.
+    """
     lengths: tuple[float, ...] = (0.0,)
+    pulls: tuple[float | None, ...] = (None,)
     if coordinates is not None:
         spacing = float(np.median(cKDTree(coordinates).query(coordinates, k=2)[0][:, 1]))
         lengths = tuple(spacing * length for length in _LENGTHS)
-    return [Refinement(ridge, length) for ridge in _RIDGES for length in lengths]
+        if neighbours:
+            pulls = (None, *(spacing * pull for pull in _PULLS))
+    return [Refinement(ridge, length, pull) for pull in pulls for ridge in _RIDGES for length in lengths]
 
 
 def standard_landmarks(values: Float[np.ndarray, "rows landmarks"]) -> Float[np.ndarray, "rows landmarks"]:

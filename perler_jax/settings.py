@@ -52,7 +52,8 @@ class PerlerSettings:
             ten folds.
         objective: "mutual_information" (Eq. 26), "signed", or "roc" for binary references.
         search: "gradient", or "grid" (the one for "roc"); None picks what suits the objective.
-        refine: also choose a regression on landmarks and a smoothing over positions (`Refinement`).
+        refine: also choose a regression on landmarks, a smoothing over positions and a pull of neighbours in
+            expression (`Refinement`).
         stop_rule: of EM, "relative" or "released".
         tolerance: of EM: relative gain of the log-likelihood, or nats for "released".
         max_steps: of EM.

@@ -82,8 +82,8 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         "--refine",
         action="store_true",
         default=None,
-        help="carry over what landmarks explain of a gene and smooth over positions, both tuned on held-out "
-        "landmarks (default: the plain weighted mean of the paper)",
+        help="carry over what landmarks explain of a gene, smooth over positions, draw cells that express alike "
+        "together; all tuned on held-out landmarks (default: the plain weighted mean of the paper)",
     )
     tuning = parser.add_argument_group("tuning and scores")
     tuning.add_argument(
@@ -164,6 +164,13 @@ def add_cells(parser: argparse.ArgumentParser, about: str) -> None:
     group.add_argument(
         "--backed", action="store_true", help="leave the h5ad's X on disk and read it piece by piece"
     )
+
+
+def add_genes(parser: argparse.ArgumentParser, default: str) -> None:
+    """Which genes: by name or from a file."""
+    genes = parser.add_mutually_exclusive_group()
+    genes.add_argument("--genes", metavar="NAME,NAME", help=f"which genes (default: {default})")
+    genes.add_argument("--genes-file", type=Path, metavar="FILE", help="text file with one name per line")
 
 
 def add_simulation(parser: argparse.ArgumentParser, title: str) -> None:

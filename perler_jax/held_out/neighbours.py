@@ -15,7 +15,7 @@ from perler_jax.evidence import CellEvidence
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.neighbourhood import neighbour_evidence
 
-__all__ = ["pull_folds"]
+__all__ = ["pull_folds", "pull_of_fold"]
 
 
 def pull_folds(
@@ -43,11 +43,34 @@ def pull_folds(
         n_rounds: how often expected positions are found anew.
         progress: wraps the iterable of folds.
     """
-    dtype = fits.cell_loadings.dtype
-    places, near = jnp.asarray(coordinates, dtype), jnp.asarray(neighbours)
-    pulls = []
-    for index in progress(range(len(fits.n_steps))):
-        fit = jax.tree.map(lambda leaf, at=index: leaf[at], fits)
-        x, r = cells @ fit.cell_loadings, reference @ fit.reference_loadings
-        pulls.append(neighbour_evidence(fit.params, x, r, places, near, sd, evidence, n_rounds=n_rounds))
+    folds = [jax.tree.map(lambda leaf, at=index: leaf[at], fits) for index in range(len(fits.n_steps))]
+    pulls = [
+        pull_of_fold(fit, cells, reference, coordinates, neighbours, sd, evidence, n_rounds=n_rounds)
+        for fit in progress(folds)
+    ]
     return dataclasses.replace(fits, pull=jax.tree.map(lambda *leaves: jnp.stack(leaves), *pulls))
+
+
+def pull_of_fold(
+    fit: HeldOutFits,
+    cells: Float[Array, "cells landmarks"],
+    reference: Float[Array, "locations landmarks"],
+    coordinates: Float[np.ndarray, "locations dimensions"],
+    neighbours: Int[np.ndarray, "cells neighbours"],
+    sd: float,
+    evidence: CellEvidence | None = None,
+    *,
+    n_rounds: int = 3,
+) -> CellEvidence:
+    """The pull in one fold, whose leaves have no fold axis."""
+    dtype = fit.cell_loadings.dtype
+    return neighbour_evidence(
+        fit.params,
+        cells @ fit.cell_loadings,
+        reference @ fit.reference_loadings,
+        jnp.asarray(coordinates, dtype),
+        jnp.asarray(neighbours),
+        sd,
+        evidence,
+        n_rounds=n_rounds,
+    )

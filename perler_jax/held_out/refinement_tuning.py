@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from perler_jax.evidence import CellEvidence
 from perler_jax.held_out.folds import HeldOutFits
+from perler_jax.held_out.neighbours import pull_of_fold
 from perler_jax.held_out.surrogate import patch
 from perler_jax.held_out.tuning import Objective, objective_terms
 from perler_jax.refinement import Refinement, regression_coefficients, smoother, standard_landmarks
@@ -120,6 +121,7 @@ def refined_scores(
     covariance: Any = "fitted",
     landmark_covariance: Float[np.ndarray, "landmarks landmarks"] | None = None,
     evidence: CellEvidence | None = None,
+    neighbours: Int[np.ndarray, "cells neighbours"] | None = None,
     progress: Callable[[Any], Any] = iter,
 ) -> tuple[Float[np.ndarray, "points 2"], list, Float[np.ndarray, "points candidates landmarks"]]:
     """Held-out correlations of every candidate at a patch of weights.
@@ -134,6 +136,7 @@ def refined_scores(
         covariance: of the distance, "fitted" or "pooled".
         landmark_covariance: used in its place.
         evidence: what else is known of where each cell is from, as in the fits.
+        neighbours: of each cell in expression (`expression_neighbours`), where a candidate pulls.
         progress: wraps the iterable of folds.
 
     Returns:
@@ -145,8 +148,8 @@ def refined_scores(
     y, h = jnp.asarray(cells, dtype), jnp.asarray(reference, dtype)
     matrix = None if landmark_covariance is None else jnp.asarray(landmark_covariance, dtype)
     ridges = sorted({each.ridge for each in candidates if each.ridge is not None})
-    lengths = {each.smoothing for each in candidates}
-    smoothers = {length: _smoother(coordinates, length) for length in lengths}
+    pulls = list(dict.fromkeys(each.pull for each in candidates))
+    smoothers = {each.smoothing: _smoother(coordinates, each.smoothing) for each in candidates}
     landmarks, places = standard_landmarks(cells), standard_landmarks(reference)
     table = np.full((len(points), len(candidates), cells.shape[1]), np.nan)
     for index in progress(range(len(fits.n_steps))):
@@ -156,16 +159,23 @@ def refined_scores(
         coefficients = {r: regression_coefficients(landmarks[:, kept], cells[:, genes], r) for r in ridges}
         columns = [cells[:, genes], *(landmarks[:, kept] @ each for each in coefficients.values())]
         values = jnp.asarray(np.concatenate(columns, axis=1), dtype)
-        means = np.asarray(_fold_means(fit, weights, y, h, values, covariance, matrix, evidence), np.float64)
-        means = means.reshape(len(points), len(reference), len(columns), len(genes))
-        predicted: dict[float | None, np.ndarray] = {None: means[:, :, 0]}
-        for at, ridge in enumerate(ridges, start=1):
-            predicted[ridge] = means[:, :, 0] - means[:, :, at] + places[:, kept] @ coefficients[ridge]
         truth = standard_landmarks(reference[:, genes])
-        for at, candidate in enumerate(candidates):
-            table[:, at, genes] = _correlation(
-                smoothers[candidate.smoothing](predicted[candidate.ridge]), truth
-            )
+        for pull in pulls:
+            known = evidence
+            if pull is not None:
+                assert neighbours is not None
+                assert coordinates is not None
+                known = pull_of_fold(fit, y, h, coordinates, neighbours, pull, evidence)
+            means = np.asarray(_fold_means(fit, weights, y, h, values, covariance, matrix, known), np.float64)
+            means = means.reshape(len(points), len(reference), len(columns), len(genes))
+            predicted: dict[float | None, np.ndarray] = {None: means[:, :, 0]}
+            for at, ridge in enumerate(ridges, start=1):
+                carried = places[:, kept] @ coefficients[ridge]
+                predicted[ridge] = means[:, :, 0] - means[:, :, at] + carried
+            for at, candidate in enumerate(candidates):
+                if candidate.pull == pull:
+                    smoothed = smoothers[candidate.smoothing](predicted[candidate.ridge])
+                    table[:, at, genes] = _correlation(smoothed, truth)
     return points, list(candidates), table
 
 
@@ -185,7 +195,6 @@ def _fold_means(
     x, r = cells @ fit.cell_loadings, reference @ fit.reference_loadings
     near, far = distance_space(fit.params, x, r, covariance)
     log_pi = fit.params.log_location_weights
-    evidence = evidence if fit.pull is None else fit.pull
     return weighted_means(weights, near, far, log_pi, values, evidence=evidence, votes=fit.votes)
 
 
