@@ -41,7 +41,7 @@ __all__ = [
 
 _RIDGES = (None, 0.5, 2.0, 8.0)
 _LENGTHS = (0.0, 0.75, 1.1, 1.5, 2.2)  # in spacings of neighbouring locations
-_PULLS = (10.0, 20.0)  # likewise
+_PULLS = (15.0, 30.0)  # likewise
 
 
 @dataclasses.dataclass(frozen=True)
