@@ -20,11 +20,12 @@ from perler_jax._typing import Float
 from perler_jax.errors import PerlerFileError
 
 __all__ = [
+    "CortexPair",
     "FlyEmbryo",
-    "StarmapPair",
     "load_count_table",
     "load_fly",
     "load_osmfish",
+    "load_seqfish_pair",
     "load_starmap_pair",
     "load_villus",
     "load_zebrafish_reference",
@@ -57,13 +58,12 @@ class FlyEmbryo:
 
 
 @dataclass(frozen=True, eq=False)
-class StarmapPair:
-    """Mouse visual cortex: located STARmap cells and dissociated cells (Tasic et al. 2016).
+class CortexPair:
+    """Mouse visual cortex: located cells and dissociated cells (Tasic et al. 2016).
 
     Attributes:
-        cells: 1366 cells x 170 genes, normalised expression from 0 (not logged), dense.
-        reference: 1207 located cells x 1020 genes, counts, CSR; ``obsm["spatial"]`` in pixels with y toward
-            the pia; ``obs`` has ``layer`` and ``cell_type``.
+        cells: dissociated cells x genes, not logged, dense.
+        reference: located cells x genes; ``obsm["spatial"]`` in pixels.
     """
 
     cells: ad.AnnData
@@ -71,7 +71,7 @@ class StarmapPair:
 
     def __repr__(self) -> str:
         reference = _shape(self.reference, "located x {} genes")
-        return f"StarmapPair({_shape(self.cells, 'cells x {} genes')}; {reference})"
+        return f"CortexPair({_shape(self.cells, 'cells x {} genes')}; {reference})"
 
 
 def load_fly(directory: Folder) -> FlyEmbryo:
@@ -103,8 +103,11 @@ def load_fly(directory: Folder) -> FlyEmbryo:
     return FlyEmbryo(cells, reference, geometry[len(expression) :].copy(), binary)
 
 
-def load_starmap_pair(directory: Folder) -> StarmapPair:
-    """Load the visual cortex pair.
+def load_starmap_pair(directory: Folder) -> CortexPair:
+    """Load STARmap (1207 located cells x 1020 genes, counts, CSR) and 1366 dissociated cells x 170 genes.
+
+    The reference's y runs toward the pia; its ``obs`` has ``layer`` and ``cell_type``. The dissociated cells
+    hold normalised expression from 0.
 
     Note: the dissociated table holds 1 + expression; the 1 is taken off here, so that the usual log2(1 + x)
     applies to both sides.
@@ -117,7 +120,27 @@ def load_starmap_pair(directory: Folder) -> StarmapPair:
     reference.obsm["spatial"] = located[["x", "y"]].to_numpy(dtype=np.float64)
     reference.obs["layer"] = located["Layer"]
     reference.obs["cell_type"] = located["Cell"]
-    return StarmapPair(cells, reference)
+    return CortexPair(cells, reference)
+
+
+def load_seqfish_pair(directory: Folder) -> CortexPair:
+    """Load seqFISH (1597 located cells) and 1723 dissociated cells x the same 113 genes; both dense.
+
+    ``obs`` has ``cell_type`` on both sides and the dissected ``layer`` of the dissociated cells.
+
+    Note: values on both sides are quantile-normalised scores from 0 to 101, not counts, with each gene's
+    mean made equal on the two sides by those who made the table.
+    """
+    folder = Path(directory)
+    cells = ad.AnnData(_read_table(folder / "scrna_1723x113.tsv.gz", index_col=0).astype(np.float64))
+    labels = _read_table(folder / "scrna_labels.tsv.gz").set_index("cell")
+    _require_same(folder / "scrna_labels.tsv.gz", labels.index, cells.obs_names)
+    cells.obs = labels.loc[cells.obs_names, ["cell_type", "layer"]]
+    reference = ad.AnnData(_read_table(folder / "seqfish_1597x113.tsv.gz", index_col=0).astype(np.float64))
+    located = _matching(folder / "seqfish_cells.tsv.gz", reference.obs_names)
+    reference.obsm["spatial"] = located[["x", "y"]].to_numpy(dtype=np.float64)
+    reference.obs["cell_type"] = located["svm_cell_type"]
+    return CortexPair(cells, reference)
 
 
 def load_villus(directory: Folder) -> ad.AnnData:
@@ -212,11 +235,15 @@ def _matching(path: Path, names: pd.Index) -> pd.DataFrame:
     """Read a table whose first column names the rows of another one; the two must list the same, in order."""
     table = _read_table(path, index_col=0)
     table.index = table.index.astype(str)
-    if not table.index.equals(pd.Index(names)):
+    _require_same(path, table.index, names)
+    return table
+
+
+def _require_same(path: Path, found: pd.Index, names: pd.Index) -> None:
+    if not found.equals(pd.Index(names)):
         raise PerlerFileError(
             f"{path}: expected the {len(names)} names of the expression table in its order."
         )
-    return table
 
 
 def _require(path: Path) -> None:

@@ -12,6 +12,7 @@ from perler_jax.datasets import (
     load_count_table,
     load_fly,
     load_osmfish,
+    load_seqfish_pair,
     load_starmap_pair,
     load_villus,
     load_zebrafish_reference,
@@ -148,6 +149,16 @@ def test_starmap_pair_has_79_shared_genes_from_zero(fly_directory):
     depth = pair.reference.obsm["spatial"][:, 1]
     layer = pair.reference.obs["layer"].to_numpy()
     assert depth[layer == "L1"].mean() > depth[layer == "L6"].mean()  # y runs toward the pia
+
+
+def test_seqfish_pair_shares_113_genes_of_equal_means(fly_directory):
+    pair = load_seqfish_pair(sibling(fly_directory, "visual_cortex_seqfish_tasic"))
+    assert (pair.cells.shape, pair.reference.shape) == ((1723, 113), (1597, 113))
+    assert list(pair.cells.var_names) == list(pair.reference.var_names)
+    means = [np.asarray(side.X).mean(axis=0) for side in (pair.cells, pair.reference)]
+    np.testing.assert_allclose(*means, rtol=0.05)  # made equal by the authors: rows are not mixed up
+    assert pair.reference.obsm["spatial"].shape == (1597, 2)
+    assert {"cell_type", "layer"} <= set(pair.cells.obs)
 
 
 def test_villus_zones_are_joined_by_position(fly_directory):
