@@ -1,0 +1,1 @@
+"""Methods that need nothing but this package's own environment."""
