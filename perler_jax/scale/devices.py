@@ -94,6 +94,8 @@ def join_processes(
     if process_id is not None and processes is not None and not 0 <= process_id < processes:
         raise PerlerInputError(f"expected a process id from 0 to {processes - 1}, found {process_id}")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    if hasattr(jax.config, "jax_enable_preemption_service"):
+        jax.config.update("jax_enable_preemption_service", False)  # it would make the process deaf to SIGTERM
     try:
         jax.distributed.initialize(coordinator, processes, process_id)
     except (RuntimeError, ValueError) as error:
