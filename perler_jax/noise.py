@@ -91,7 +91,7 @@ class ForeignCells:
         spread: (metagenes,) standard deviation (scale of a Student t) per metagene.
     """
 
-    share: Float[Array, "*folds"]
+    share: Float[Array, "*any"]
     mean: Float[Array, "*folds metagenes"]
     spread: Float[Array, "*folds metagenes"]
 

@@ -120,8 +120,8 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
     """Over how many devices and processes the work is spread."""
     group = parser.add_argument_group(
         "many devices and machines",
-        "Several processes: run the same command on each, with its own --process-id. The first writes the "
-        "files. Environment variables stand in for the last three options.",
+        "Several processes: run the same command on each, with its own\n  --process-id; the first writes the "
+        "files. Environment variables stand in for\n  the last three options.",
     )
     group.add_argument(
         "--devices",
