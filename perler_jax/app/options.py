@@ -82,8 +82,8 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         "--refine",
         action="store_true",
         default=None,
-        help="carry over what landmarks explain of a gene, smooth over positions, draw cells that express alike "
-        "together; all tuned on held-out landmarks (default: the plain weighted mean of the paper)",
+        help="carry over what landmarks explain of a gene, smooth over positions, draw cells that express "
+        "alike together; all tuned on held-out landmarks (default: the plain weighted mean)",
     )
     tuning = parser.add_argument_group("tuning and scores")
     tuning.add_argument(
@@ -120,8 +120,8 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
     """Over how many devices and processes the work is spread."""
     group = parser.add_argument_group(
         "many devices and machines",
-        "Several processes: run the same command on each, with its own\n  --process-id; the first writes the "
-        "files. Environment variables stand in for\n  the last three options.",
+        "Several processes: run the same command on each, with its own\n--process-id; the first writes the "
+        "files. Environment variables stand in\nfor the last three options.",
     )
     group.add_argument(
         "--devices",
