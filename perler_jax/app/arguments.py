@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from perler_jax.app.options import add_cells, add_fit, add_simulation, at_least
+from perler_jax.app.options import add_cells, add_fit, add_genes, add_simulation, at_least
 from perler_jax.fit import package_version
 
 __all__ = ["PROGRAM", "build_parser"]
@@ -27,6 +27,7 @@ example:
   perler-jax fit cells.h5ad reference.h5ad -o fit.npz    # a minute or a few
   perler-jax evaluate fit.npz                            # how far to trust it
   perler-jax reconstruct fit.npz cells.h5ad -o all.h5ad  # patterns of all genes
+  perler-jax explore all.h5ad                            # look at them in a browser
 
 Each command has its own help, such as `perler-jax fit --help`. Files are written
 whole or not at all; they replace what had their name, but never an input.
@@ -59,6 +60,14 @@ Averages the expression of the fitted cells at every location of the reference,
 for genes that the reference never held. Writes an h5ad with locations as rows
 and genes as columns: positions in obsm["spatial"], the scores of landmarks in
 var, settings and versions in uns["perler"]. Units: log2 of the normalised cells."""
+
+_EXPLORE = """\
+Writes one HTML page that opens from disk in any browser of today, without a
+network: type a gene, rotate the tissue, see its prediction and how sure it is
+(layers standard_error, lower, upper; columns of var, where the result has them),
+click a location for the genes that stand out there and, with --fit, the cells
+that speak for it. Patterns are packed to keep the page small; how well shown and
+exact ones agree is printed."""
 
 _EVALUATE = """\
 Prints how well each landmark was predicted, best and worst first, as the
@@ -163,12 +172,38 @@ def build_parser() -> argparse.ArgumentParser:
     reconstruct.add_argument(
         "-o", "--out", type=Path, required=True, metavar="RESULT.h5ad", help="file to write"
     )
-    genes = reconstruct.add_mutually_exclusive_group()
-    genes.add_argument("--genes", metavar="NAME,NAME", help="which genes (default: all of the cells)")
-    genes.add_argument("--genes-file", type=Path, metavar="FILE", help="text file with one name per line")
+    add_genes(reconstruct, "all of the cells")
     reconstruct.add_argument(
         "--z-score", action="store_true", help="each gene with mean 0 and variance 1 over the locations"
     )
+
+    explore = command(
+        "explore",
+        "RESULT.h5ad [-o PAGE.html]",
+        "one HTML page to look at every gene",
+        _EXPLORE,
+        "perler-jax explore result.h5ad",
+        "perler-jax explore result.h5ad --fit fit.npz -o embryo.html --title 'Fly embryo'",
+    )
+    explore.add_argument("result", type=Path, metavar="RESULT.h5ad", help="what `reconstruct` or `fit` wrote")
+    explore.add_argument(
+        "-o", "--out", type=Path, metavar="PAGE.html", help="file to write (default: beside the result)"
+    )
+    explore.add_argument(
+        "--fit",
+        type=Path,
+        metavar="FIT.npz",
+        help="the fit behind the result, to name the cells",
+    )
+    explore.add_argument("--title", default="Tissue explorer", help="of the page")
+    explore.add_argument(
+        "--megabytes",
+        type=at_least(1),
+        default=15,
+        metavar="N",
+        help="largest size of the page; a larger one holds patterns more exactly (default: 15)",
+    )
+    add_genes(explore, "all of the result")
 
     evaluate = command(
         "evaluate",

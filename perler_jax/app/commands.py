@@ -24,6 +24,7 @@ from perler_jax.app.describe import (
     possible_genes,
     score_table,
 )
+from perler_jax.app.explore import read_result, write_explorer
 from perler_jax.app.outputs import check_folder, check_output, write_h5ad
 from perler_jax.errors import PerlerFileError, PerlerInputError
 from perler_jax.files import load_fit
@@ -35,7 +36,7 @@ from perler_jax.scale.devices import is_first_process, join_processes, request_c
 from perler_jax.settings import PerlerSettings
 from perler_jax.simulation.simulate import simulate_embryo
 
-__all__ = ["demo", "evaluate", "fit", "info", "reconstruct", "simulate"]
+__all__ = ["demo", "evaluate", "explore", "fit", "info", "reconstruct", "simulate"]
 
 
 def demo(arguments: argparse.Namespace) -> None:
@@ -103,6 +104,21 @@ def reconstruct(arguments: argparse.Namespace) -> None:
     write_h5ad(result, arguments.out)
     size = f"{result.n_obs} locations x {result.n_vars} genes"
     print(f"{arguments.out}  {size}, {result.uns['perler']['units']}")
+
+
+def explore(arguments: argparse.Namespace) -> None:
+    """Write the page that shows a result."""
+    out = arguments.out or arguments.result.with_suffix(".html")
+    check_output(out, ".html", [arguments.result, arguments.fit, arguments.genes_file])
+    report = write_explorer(
+        read_result(arguments.result),
+        out,
+        fit=None if arguments.fit is None else load_fit(arguments.fit),
+        genes=_genes(arguments),
+        title=arguments.title,
+        megabytes=arguments.megabytes,
+    )
+    print(f"{out}  {report}")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

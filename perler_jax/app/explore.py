@@ -1,0 +1,206 @@
+"""A result as one HTML page that opens from disk: any gene, the tissue in 3D, how sure, which cells."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+from anndata import AnnData
+
+from perler_jax._typing import Real
+from perler_jax.annotation import package_version
+from perler_jax.app.explorer.facts import help_text, pack_columns
+from perler_jax.app.explorer.page import Blobs, drawing_program, fill_page
+from perler_jax.app.explorer.quantities import SCALES, colour_stops, pack_quantities, short_unit
+from perler_jax.app.explorer.top_cells import find_top_cells
+from perler_jax.errors import PerlerInputError
+from perler_jax.fit import PerlerFit
+from perler_jax.inputs.io import atomic_path
+from perler_jax.inputs.tables import reading
+from perler_jax.plotting.canvas import spacing
+
+__all__ = ["ExplorerReport", "read_result", "write_explorer"]
+
+_MEGABYTES = 15
+_OWN_FILES = 1e5  # bytes that the page's own files take, and a little more
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplorerReport:
+    """What was written, and how finely.
+
+    Attributes:
+        n_genes: that can be chosen.
+        n_locations: of the tissue.
+        megabytes: size of the page.
+        median: correlation over locations between a gene as shown and as it is in the result, in the middle.
+        lowest_percent: the correlation that 99 % of the genes exceed.
+    """
+
+    n_genes: int
+    n_locations: int
+    megabytes: float
+    median: float
+    lowest_percent: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.n_genes} genes at {self.n_locations} locations, {self.megabytes:.1f} MB; packed patterns "
+            f"correlate with the exact ones by {_cut(self.median)} (99 % of the genes: more than "
+            f"{_cut(self.lowest_percent)})"
+        )
+
+
+def read_result(path: Path) -> AnnData:
+    """Read what `perler-jax reconstruct` or `fit` wrote.
+
+    Raises:
+        PerlerFileError: missing, broken, or no h5ad file.
+    """
+    with reading(path):
+        return anndata.read_h5ad(path)
+
+
+def write_explorer(
+    result: AnnData,
+    path: str | PathLike[str],
+    *,
+    fit: PerlerFit | None = None,
+    genes: Sequence[str] | None = None,
+    title: str = "Tissue explorer",
+    megabytes: Real = _MEGABYTES,
+) -> ExplorerReport:
+    """Write one self-contained HTML page that shows a result; it needs no network.
+
+    Args:
+        result: locations x genes, as ``PerlerFit.reconstruct`` returns it, with positions in
+            ``obsm["spatial"]``. Shown where they are there: the layers ``standard_error``, ``lower``,
+            ``upper``, and all columns of ``var`` and ``obs``.
+        path: the page.
+        fit: the fit behind the result; with it a location names the cells that count most there.
+        genes: names to show; None is all.
+        title: of the page.
+        megabytes: largest size of the page. Patterns are packed as finely as fits.
+
+    Raises:
+        PerlerInputError: no positions, values missing, unknown genes, a fit of other locations, no plotly, or
+            no room for patterns; nothing is written.
+    """
+    program = drawing_program()
+    coordinates = _coordinates(result)
+    if fit is not None:
+        _check_fit(fit, result)
+    if genes is not None:
+        result = result[:, _known(genes, result)]
+    blobs = Blobs()
+    page: dict[str, Any] = {
+        "title": title,
+        "plotly": blobs.add("plotly", program),
+        "short_unit": short_unit(result),
+        "scales": {name: colour_stops(cmap) for name, cmap in SCALES.items()},
+        "tissue": {
+            "dimensions": coordinates.shape[1],
+            "spacing": spacing(coordinates),
+            "half": coordinates.shape[1] == 3 and bool(np.mean(coordinates[:, 1] < 0) < 0.1),
+        },
+        "first": _first(result),
+        "columns": pack_columns(result.var, "gene", blobs),
+        "places": pack_columns(result.obs, "place", blobs),
+        "arrays": {
+            "genes": blobs.add("genes", list(map(str, result.var_names))),
+            "locations": blobs.add("locations", list(map(str, result.obs_names))),
+            "coordinates": blobs.add("coordinates", coordinates.astype(np.float32)),
+        }
+        | ({} if fit is None else _top_cells(fit, blobs)),
+    }
+    # Base64 makes four characters of three bytes. Per gene and quantity four numbers go beside the patterns.
+    beside = 16 * result.n_vars * (1 + len(result.layers))
+    quantities, agreement = pack_quantities(
+        result, blobs, 0.75 * (megabytes * 1e6 - blobs.size - _OWN_FILES) - beside
+    )
+    page |= quantities
+    median, lowest = np.quantile(agreement, [0.5, 0.01]) if len(agreement) else (1.0, 1.0)
+    texts = {
+        "title": title,
+        "summary": f"{result.n_vars} genes at {result.n_obs} locations",
+        "version": package_version(),
+        "footer": f"{_origin(result)}Patterns are packed to fit one file: shown and exact ones correlate by "
+        f"{_cut(median)} in the middle, by more than {_cut(lowest)} for 99 % of the genes.",
+    }
+    told = [*page["quantities"], *page["columns"], *page["places"]]
+    meanings = {each["label"]: each["meaning"] for each in told if "meaning" in each}
+    text = fill_page(page, texts, help_text(meanings), blobs)
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    size = Path(path).stat().st_size / 1e6
+    return ExplorerReport(result.n_vars, result.n_obs, size, float(median), float(lowest))
+
+
+def _coordinates(result: AnnData) -> np.ndarray:
+    """Positions of a result that can be shown."""
+    if "spatial" not in result.obsm:
+        raise PerlerInputError(
+            "expected positions of the locations in obsm['spatial']; found none; give the fit coordinates"
+        )
+    coordinates = np.asarray(result.obsm["spatial"], np.float64)
+    known = bool(np.isfinite(coordinates).all())
+    if coordinates.ndim != 2 or coordinates.shape[1] not in (2, 3) or not known:
+        raise PerlerInputError(
+            f"expected 2 or 3 coordinates of every location in obsm['spatial']; found an array of shape "
+            f"{coordinates.shape}{'' if known else ' with values missing'}"
+        )
+    if result.n_obs < 2 or result.n_vars < 1:
+        raise PerlerInputError(
+            f"expected two locations and one gene at least; found {result.n_obs} and {result.n_vars}"
+        )
+    return coordinates
+
+
+def _check_fit(fit: PerlerFit, result: AnnData) -> None:
+    if list(map(str, fit.reference.locations)) != list(map(str, result.obs_names)):
+        raise PerlerInputError(
+            f"expected the fit behind the result, with its {result.n_obs} locations in their order; found a "
+            f"fit of {len(fit.reference.locations)} locations; give the one that made the result, or none"
+        )
+
+
+def _known(genes: Sequence[str], result: AnnData) -> list[str]:
+    unknown = [str(name) for name in genes if name not in result.var_names]
+    if unknown or not len(genes):
+        found = f"{len(unknown)} unknown ({', '.join(unknown[:3])})" if unknown else "none"
+        raise PerlerInputError(f"expected names of genes of the result; found {found}; spell them as it does")
+    return list(genes)
+
+
+def _top_cells(fit: PerlerFit, blobs: Blobs) -> dict[str, dict[str, str]]:
+    top = find_top_cells(fit)
+    positions = top.cells.astype(np.uint32 if len(fit.cell_names) > 65535 else np.uint16)
+    return {
+        "cells": blobs.add("cells", list(map(str, fit.cell_names))),
+        "top": blobs.add("top", positions),
+        "shares": blobs.add("shares", top.shares.astype(np.float32)),
+    }
+
+
+def _first(result: AnnData) -> int:
+    """The gene to begin with: the landmark that was predicted best, or simply the first."""
+    if "score_nested" not in result.var or not result.var["score_nested"].notna().any():
+        return 0
+    return int(np.nanargmax(result.var["score_nested"].to_numpy(np.float64)))
+
+
+def _origin(result: AnnData) -> str:
+    made = result.uns.get("perler", {})
+    if "perler_jax" not in made:
+        return ""
+    return f"Made by perler_jax {made['perler_jax']} (alpha {made['alpha']:.3g}, beta {made['beta']:.3g}). "
+
+
+def _cut(correlation: float) -> str:
+    """Three digits, never rounded up."""
+    return f"{np.floor(correlation * 1000) / 1000:.3f}"

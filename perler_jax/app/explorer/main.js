@@ -1,0 +1,140 @@
+/* The page as a whole: what is shown is in `state`; every change of it goes through `update`. */
+
+const state = { gene: 0, quantity: 0, percentiles: false, place: null, way: "z" };
+const explorer = { state, ready: false };
+window.explorer = explorer; // for tests and for the curious
+
+async function startPage() {
+  if (typeof DecompressionStream === "undefined") throw new Error("This browser is too old to unpack the page: use one from 2023 or later.");
+  const page = JSON.parse(byId("page-data").textContent);
+  const program = document.createElement("script");
+  program.textContent = new TextDecoder().decode(await inflate(page.plotly.id));
+  document.head.append(program);
+
+  const [{ genes, coordinates, ...optional }, packed] = await Promise.all([loadAll(page.arrays), Promise.all(page.patterns.map((each) => loadAll(each.arrays)))]);
+  const patterns = packed.map((arrays) => new Patterns(arrays));
+  const unpack = (records) => Promise.all(records.map(async (record) => {
+    const [values, texts, lower, upper] = await Promise.all([record.array, record.texts, record.lower, record.upper].map((each) => each && load(each)));
+    return { ...record, values, texts, lower, upper };
+  }));
+  const [columns, facts] = await Promise.all([unpack(page.columns), unpack(page.places)]);
+  const factors = await Promise.all(page.quantities.map(({ factor }) => (typeof factor === "object" ? load(factor) : factor)));
+  const nameOf = (location) => optional.locations?.[location] ?? `location ${location + 1}`;
+  const tissue = new Tissue(byId("tissue"), coordinates, { ...page.tissue, names: nameOf, scales: page.scales });
+
+  const overlay = new Overlay(byId("overlay"), tissue);
+
+  /** Values of a quantity: its own patterns, or one quantity, if any, plus a multiple of another. */
+  const valuesOf = (quantity, gene) => {
+    const { patterns: own, of } = page.quantities[quantity];
+    if (own !== undefined) return patterns[own].values(gene);
+    const step = valuesOf(of.at(-1), gene), base = of.length > 1 && valuesOf(of[0], gene);
+    const factor = typeof factors[quantity] === "number" ? factors[quantity] : factors[quantity][gene];
+    return step.map((each, i) => (base ? base[i] : 0) + factor * each);
+  };
+
+  const orders = { name: {}, "strength of pattern": { scores: patterns[0].spread } };
+  for (const { kind, label, values: scores, ascending } of columns) if (kind === "number") orders[label] = { scores, ascending };
+  const search = new Search(byId("query"), byId("matches"), byId("order"), genes, orders);
+
+  const placeOf = (location) => {
+    if (location === null) return null;
+    const z = patterns[0].zscores(location), { spread } = patterns[0];
+    const scores = state.way === "z" ? z : z.map((each, g) => each * spread[g]);
+    const there = page.quantities.map((each, i) => [each.label, tell(valuesOf(i, state.gene)[location])]);
+    for (const column of facts) {
+      const value = column.values[location];
+      there.push([column.label, column.texts ? column.texts[value] : column.kind === "flag" ? (value ? "yes" : "no") : tell(value)]);
+    }
+    const { dimensions } = page.tissue, { top, shares, cells } = optional;
+    const at = Array.from(coordinates.subarray(location * dimensions, (location + 1) * dimensions), (each) => each.toFixed(1));
+    const n = top && top.length / tissue.n;
+    return {
+      name: nameOf(location), at: `at ${at.join(", ")}`, facts: there, way: state.way, unit: page.short_unit,
+      genes: largest(scores, 12).map((gene) => ({ gene, name: genes[gene], value: scores[gene] })),
+      cells: top && [...Array(n).keys()].map((i) => location * n + i).map((i) => ({ name: cells[top[i]], value: shares[i], text: `${(100 * shares[i]).toFixed(1)} %` })),
+    };
+  };
+
+  async function update(changes = {}, quiet = false) {
+    Object.assign(state, changes);
+    const quantity = page.quantities[state.quantity], values = valuesOf(state.quantity, state.gene);
+    const limits = limitsOf(values, state.percentiles);
+    if ("gene" in changes) {
+      byId("query").value = genes[state.gene];
+      const scores = patterns[0].correlations(state.gene);
+      const alike = largest(scores, 8, (gene) => gene !== state.gene).map((gene) => ({ gene, name: genes[gene], value: scores[gene] }));
+      showGene(state.gene, genes[state.gene], columns, alike, choose);
+      document.title = `${genes[state.gene]} · ${page.title}`;
+    }
+    [...byId("quantities").children].forEach((button, i) => button.setAttribute("aria-pressed", i === state.quantity));
+    showColours(page.scales[quantity.scale], limits, quantity.unit);
+    showPlace(placeOf(state.place), { gene: choose, way: (way) => update({ way }), forget: () => update({ place: null }) });
+    await tissue.show(values, limits, quantity.scale, quantity.label);
+    overlay.choose(state.place);
+    if ("place" in changes && state.place !== null) document.querySelector("aside").scrollTo({ top: byId("place-title").offsetTop - document.querySelector("aside").offsetTop - 10, behavior: "smooth" });
+    explorer.limits = limits;
+    if (!quiet) history.replaceState(null, "", `#${encodeURIComponent(genes[state.gene])}`);
+    explorer.values = values;
+    explorer.shown = (explorer.shown ?? 0) + 1;
+  }
+  const choose = (gene) => update({ gene });
+  const named = () => genes.indexOf(decodeURIComponent(location.hash.slice(1)));
+
+  page.quantities.forEach(({ label, meaning }, i) => {
+    const button = element("button", label, { type: "button", title: meaning });
+    button.addEventListener("click", () => update({ quantity: i }));
+    byId("quantities").append(button);
+  });
+  if (page.quantities.length < 2) byId("quantities").hidden = true;
+  if (page.tissue.dimensions === 3) {
+    Object.keys(VIEWS).forEach((name, i) => {
+      const button = element("button", name, { type: "button", title: `Seen from there (${i + 1})` });
+      button.addEventListener("click", () => tissue.view(name));
+      byId("views").append(button);
+    });
+  } else document.querySelectorAll(".solid").forEach((each) => each.remove());
+  if (page.tissue.half) byId("mirror-label").hidden = false;
+  else document.querySelectorAll(".half").forEach((each) => each.remove());
+
+  const mirror = async (both) => { byId("mirror").checked = both; await tissue.mirror(both); await update({}, true); };
+  byId("mirror").addEventListener("change", (event) => mirror(event.target.checked));
+  byId("percentiles").addEventListener("change", (event) => update({ percentiles: event.target.checked }));
+  byId("save").addEventListener("click", () => {
+    const { label, scale, unit } = page.quantities[state.quantity];
+    return overlay.save(genes[state.gene], label, explorer.limits.map(tell), page.scales[scale], unit);
+  });
+  byId("help-button").addEventListener("click", () => byId("help").showModal());
+  search.onchoose = choose;
+  tissue.onchoose = (place) => update({ place });
+  window.addEventListener("hashchange", () => { if (named() >= 0 && named() !== state.gene) choose(named()); });
+
+  const turns = { ArrowLeft: [-15, 0], ArrowRight: [15, 0], ArrowUp: [0, 15], ArrowDown: [0, -15] };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open || event.target.matches("input[type=text], select")) return;
+    const { key } = event, view = tissue.solid && Object.keys(VIEWS)[Number(key) - 1];
+    if (key === "/") byId("query").focus();
+    else if (key === "?") byId("help").showModal();
+    else if (key === "n" || key === "p") choose(search.neighbour(state.gene, key === "n" ? 1 : -1));
+    else if (key === "q") update({ quantity: (state.quantity + 1) % page.quantities.length });
+    else if (key === "m" && page.tissue.half) mirror(!tissue.both);
+    else if (key === "Escape") update({ place: null });
+    else if (view) tissue.view(view);
+    else if (tissue.solid && key in turns) tissue.rotate(...turns[key]);
+    else return;
+    event.preventDefault();
+  });
+
+  await tissue.start();
+  overlay.place();
+  byId("state").remove();
+  Object.assign(explorer, { update, tissue, overlay, patterns, genes, search, ready: true });
+  await update({ gene: Math.max(0, named() >= 0 ? named() : page.first) }, true);
+}
+
+startPage().catch((error) => {
+  const note = byId("state") ?? byId("place").appendChild(element("p"));
+  note.classList.add("failure");
+  note.textContent = error.message;
+  throw error;
+});

@@ -1,0 +1,76 @@
+/* What lies over the tissue: rings around the chosen location, names of the sides; and the picture to save. */
+
+const SIDES = [[0, -1, "anterior"], [0, 1, "posterior"], [2, 1, "dorsal"], [2, -1, "ventral"]];
+
+class Overlay {
+  constructor(element, tissue) {
+    Object.assign(this, { element, tissue, chosen: null });
+    this.rings = [0, 1].map(() => element.appendChild(document.createElement("i")));
+    this.sides = (tissue.solid ? SIDES : []).map(([, , name]) => {
+      const label = element.appendChild(document.createElement("span"));
+      label.textContent = name;
+      return label;
+    });
+    tissue.onmove = () => this.place();
+  }
+
+  choose(location) {
+    this.chosen = location;
+    this.place();
+  }
+
+  /** Everything to where it belongs as the tissue lies now. */
+  place() {
+    const { tissue } = this, points = this.chosen === null ? [] : tissue.points([this.chosen]);
+    const [across, down, near] = points.length ? tissue.project(points) : [[], [], []];
+    this.rings.forEach((ring, i) => {
+      ring.hidden = i >= across.length;
+      if (ring.hidden) return;
+      const size = Math.max(16, tissue.size + 8);
+      Object.assign(ring.style, { left: `${across[i]}px`, top: `${down[i]}px`, width: `${size}px`, height: `${size}px` });
+      ring.classList.toggle("behind", tissue.solid && near[i] < -tissue.size);
+    });
+    if (!tissue.solid) return;
+    const ends = SIDES.map(([axis, sign]) => tissue.centre.map((each, i) => (i === axis ? each + sign * (tissue.extent[i] / 2 + 2.5 * tissue.spacing) : each)));
+    const [x, y, depth] = tissue.project([0, 1, 2].map((i) => ends.map((end) => end[i])));
+    const { clientWidth: width, clientHeight: height } = tissue.element;
+    this.sides.forEach((label, i) => {
+      // A side that is seen head on, or whose end is behind the tissue, has no place for its name.
+      const half = label.offsetWidth / 2 + 2, hidden = Math.abs(depth[i]) > 0.7 * (tissue.extent[SIDES[i][0]] / 2) * tissue.pixels() / tissue.spacing;
+      const outward = SIDES[i][0] === 0 ? 0 : 4;
+      Object.assign(label.style, {
+        left: `${Math.min(width - half, Math.max(half, x[i]))}px`, top: `${Math.min(height - 9, Math.max(9, y[i] + outward))}px`, opacity: hidden ? 0 : 1,
+      });
+    });
+  }
+
+  /** A PNG of the tissue as it lies, with its name and the colour bar. */
+  async save(name, what, [low, high], scale, unit) {
+    const { element } = this.tissue, width = element.clientWidth, height = element.clientHeight, head = 46, foot = 44;
+    const image = new Image();
+    image.src = await Plotly.toImage(element, { format: "png", width, height, scale: 2 });
+    await image.decode();
+    const canvas = Object.assign(document.createElement("canvas"), { width: 2 * width, height: 2 * (height + head + foot) });
+    const draw = canvas.getContext("2d");
+    draw.scale(2, 2);
+    draw.fillStyle = "#fff";
+    draw.fillRect(0, 0, width, height + head + foot);
+    draw.drawImage(image, 0, head, width, height);
+    draw.fillStyle = "#1d2529";
+    draw.font = "italic 600 22px system-ui, sans-serif";
+    draw.fillText(name, 16, 32);
+    const after = 16 + draw.measureText(name).width + 10;
+    draw.font = "14px system-ui, sans-serif";
+    draw.fillText(what, after, 32);
+    const top = head + height + 12, bar = 180, start = 24 + draw.measureText(low).width;
+    const gradient = draw.createLinearGradient(start, 0, start + bar, 0);
+    for (const [at, colour] of scale) gradient.addColorStop(at, colour);
+    draw.fillText(low, 16, top + 12);
+    draw.fillText(`${high}   ${unit}`, start + bar + 8, top + 12);
+    draw.fillStyle = gradient;
+    draw.fillRect(start, top, bar, 14);
+    const link = Object.assign(document.createElement("a"), { href: canvas.toDataURL("image/png"), download: `${name}_${what}.png`.replaceAll(/[^\w.-]+/g, "_") });
+    link.click();
+    return link.href;
+  }
+}
