@@ -111,7 +111,7 @@ def test_two_processes_give_what_one_device_gives(forced, tmp_path):
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("embryo")
-    embryo = simulate_embryo(seed=2, n_cells=50, n_locations=40, n_genes=14, n_landmarks=8)
+    embryo = simulate_embryo(seed=2, n_cells=50, n_locations=120, n_genes=60, n_landmarks=20)
     embryo.cells.write_h5ad(folder / "cells.h5ad")
     embryo.reference.write_h5ad(folder / "reference.h5ad")
     return folder
