@@ -176,7 +176,9 @@ def map_m_step(
         # The mode of sigma, not of sigma^2: the density of sigma has one power more.
         shape, scale = priors.noise_variance
         squared, count = squared + 2 * jnp.asarray(scale), count + 2 * jnp.asarray(shape) + 1
-    noise = jnp.where(informative, jnp.sqrt(squared / count), params.noise)
+    # The root has no slope at zero, where a metagene that is constant lies.
+    root = jnp.sqrt(jnp.where(informative, squared, 1.0) / count)
+    noise = jnp.where(informative, root, params.noise)
     log_weights = params.log_location_weights
     if priors.location_concentration is not None:
         # The surplus first: a location that holds 1e-19 cells keeps them beside a flat prior.
