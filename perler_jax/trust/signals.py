@@ -1,0 +1,122 @@
+"""What the cells, the mapping and the reference say of how far a gene's prediction can be believed.
+
+None of it looks at the gene's own reference, so that it can be had for every gene of the cells. All signals
+are of the plain weighted mean, whether or not predictions are refined.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from perler_jax.reconstruction import zscore
+from perler_jax.refinement import Refiner, regression_coefficients
+from perler_jax.scores.metrics import morans_i, pearson_by_gene
+from perler_jax.trust.predictor import Predictor
+from perler_jax.trust.uncertainty import weighted_totals
+
+__all__ = ["SIGNALS", "gene_signals", "random_halves", "reference_agreement"]
+
+SIGNALS = ("split_half", "spatial_share", "morans_i", "agreement_predicted", "regression_agreement")
+
+# Penalty of the regression on landmarks, in units of their variance. Between 0.5 and 8 it hardly matters.
+_RIDGE = 2.0
+
+Patterns = Float[np.ndarray, "locations genes"]
+
+
+def random_halves(n_cells: int, splits: int, *, seed: int) -> Bool[np.ndarray, "cells splits"]:
+    """Random halves of the cells: True in the first half, which has the odd cell where there is one."""
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.permutation(n_cells) % 2 == 0 for _ in range(splits)], axis=1)
+
+
+def gene_signals(
+    predictor: Predictor,
+    values: Float[np.ndarray, "cells genes"],
+    halves: Bool[np.ndarray, "cells splits"],
+    coordinates: Float[np.ndarray, "locations dimensions"] | None,
+    *,
+    width: int | None = None,
+) -> dict[str, Float[np.ndarray, " genes"]]:
+    """Signals of a block of genes; NaN where one is not defined (a gene that does not vary, no coordinates).
+
+    Args:
+        predictor: the fit, or a fold; it must not have seen the genes as landmarks.
+        values: centred log2 expression.
+        halves: from `random_halves`.
+        coordinates: of the locations.
+        width: pad the block to so many genes, see `Predictor.spread`.
+
+    Returns:
+        ``split_half``: correlation over locations of the patterns that two halves of the cells give, carried
+            to all cells by Spearman and Brown's formula; 0 where the halves disagree.
+        ``spatial_share``: covariance of these patterns over the variance between cells: the share of that
+            variance which location tells. The halves share no cell, so noise adds nothing to it on average.
+        ``morans_i``: of the prediction. The weights make any prediction smooth: never read it alone.
+        ``agreement_predicted``: correlation, over landmarks, of the gene's correlations with them among cells
+            and of its predicted pattern's correlations with theirs in the reference.
+        ``regression_agreement``: correlation of the prediction with the pattern that a regression on
+            landmarks among the cells carries over through the reference.
+    """
+    whole, first, second = _half_patterns(predictor, values, halves, width)
+    between = values.var(axis=0)
+    products, correlations = np.zeros(len(between)), np.zeros(len(between))
+    for one, other in zip(first, second, strict=True):
+        products += ((one - one.mean(axis=0)) * (other - other.mean(axis=0))).mean(axis=0) / len(first)
+        correlations += pearson_by_gene(one, other) / len(first)
+    halved = np.maximum(correlations, 0.0)
+    return {
+        "split_half": 2 * halved / (1 + halved),
+        "spatial_share": np.divide(products, between, out=np.full(len(between), np.nan), where=between > 0),
+        "morans_i": np.full(len(between), np.nan) if coordinates is None else morans_i(whole, coordinates),
+        "agreement_predicted": _agreement(predictor.refiner, values, whole),
+        "regression_agreement": pearson_by_gene(whole, _regressed(predictor.refiner, values)),
+    }
+
+
+def reference_agreement(
+    cells: Float[np.ndarray, "cells landmarks"], reference: Float[np.ndarray, "locations landmarks"]
+) -> Float[np.ndarray, " landmarks"]:
+    """Agreement of each landmark's correlations with the others: among cells against in the reference.
+
+    Needs no fit: what it shows is where cells and reference tell of different patterns.
+    """
+    among, placed = (np.corrcoef(each, rowvar=False) for each in (cells, reference))
+    others = ~np.eye(len(among), dtype=bool)
+    pairs = [each[others].reshape(len(among), -1).T for each in (among, placed)]
+    return pearson_by_gene(*pairs)
+
+
+def _half_patterns(
+    predictor: Predictor, values: np.ndarray, halves: np.ndarray, width: int | None
+) -> tuple[Patterns, list[Patterns], list[Patterns]]:
+    """Patterns of all cells, of each first half and of each second one, from one pass."""
+    n, splits = values.shape[1], halves.shape[1]
+    columns = [np.ones((len(values), 1)), halves, values, *(values * half[:, None] for half in halves.T)]
+    padded = predictor.padded(np.concatenate(columns, axis=1), (1 + splits) * (1 + (width or n)))
+    totals = np.asarray(weighted_totals(predictor.source, padded), np.float64)
+    mass, sums = totals[:, : 1 + splits], totals[:, 1 + splits : (1 + splits) * (1 + n)]
+    whole, *parts = np.split(sums, 1 + splits, axis=1)
+    # Where no cell of a half reaches a location its sum is zero as well.
+    first = [part / _positive(mass[:, [at]]) for at, part in enumerate(parts, start=1)]
+    second = [
+        (whole - part) / _positive(mass[:, [0]] - mass[:, [at]]) for at, part in enumerate(parts, start=1)
+    ]
+    return whole / _positive(mass[:, [0]]), first, second
+
+
+def _positive(mass: np.ndarray) -> np.ndarray:
+    return np.maximum(mass, np.finfo(np.float32).tiny)
+
+
+def _agreement(refiner: Refiner, values: np.ndarray, pattern: Patterns) -> Float[np.ndarray, " genes"]:
+    """Correlations with landmarks among cells against those of the pattern in the reference."""
+    among = refiner.cells.T @ zscore(values) / len(values)
+    placed = refiner.reference.T @ zscore(pattern) / len(pattern)
+    return pearson_by_gene(among, placed)
+
+
+def _regressed(refiner: Refiner, values: np.ndarray) -> Patterns:
+    """What landmarks explain of the genes among the cells, carried over by the reference."""
+    return refiner.reference @ regression_coefficients(refiner.cells, values, _RIDGE)

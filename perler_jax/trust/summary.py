@@ -1,0 +1,132 @@
+"""The recommended summary of a prediction: mean, standard error and an interval, for any genes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from jaxtyping import Float
+from tqdm import tqdm
+
+from perler_jax.annotation import result_shell, units_of
+from perler_jax.fit import PerlerFit
+from perler_jax.settings import device_precision
+from perler_jax.trust.conformal import Intervals, learn_intervals
+from perler_jax.trust.predictor import (
+    LandmarkTable,
+    fold_predictors,
+    gene_blocks,
+    landmark_table,
+    whole_predictor,
+)
+from perler_jax.trust.uncertainty import effective_cells
+
+__all__ = ["MEANING", "fit_intervals", "held_out_patterns", "summarise"]
+
+MEANING = (
+    "standard_error: of the weighted mean, from the disagreement of the cells that speak for a location; "
+    "lower, upper: they hold a share `level` of the values of a gene like the landmarks, on average over "
+    "genes and locations, once its true pattern is put on the scale on which the prediction is its regression"
+)
+
+
+def summarise(
+    fit: PerlerFit,
+    genes: Sequence[str] | None = None,
+    *,
+    level: float | None = 0.9,
+    intervals: Intervals | None = None,
+    cells: Any = None,
+    progress: bool = False,
+) -> AnnData:
+    """Predicted expression of genes at every location, with its standard error and an interval.
+
+    Args:
+        fit: a fit; intervals need one with held-out landmarks.
+        genes: names; None is every gene of the cells.
+        level: share of true values that the interval should hold; None leaves intervals out.
+        intervals: from `fit_intervals`, to learn them once for many calls; None learns them here.
+        cells: expression of the fitted cells, for a fit that was loaded without it.
+        progress: show a progress bar.
+
+    Returns:
+        AnnData (locations, genes). X: what `PerlerFit.reconstruct` gives, log2 units. ``layers``:
+        ``standard_error``, and with a level ``lower`` and ``upper``. ``obs["effective_cells"]``: Kish's
+        number of cells behind each location. ``uns["perler"]``: besides provenance, the ``level`` and one
+        sentence on what the layers mean.
+
+    A standard error knows of the disagreement of the cells alone; an interval knows how far landmarks were
+    off that no fit had seen: it is the one to use. A landmark was in the fit, and its interval is wider than
+    it need be. Ends may lie below zero.
+
+    Raises:
+        PerlerInputError: unknown genes, no expression, no held-out landmarks or too few for the level.
+    """
+    expression = fit.expression(cells)
+    names = expression.genes if genes is None else np.asarray(list(genes), dtype=object)
+    shape = len(fit.reference.locations), len(names)
+    layers = ["mean", "standard_error"] + ([] if level is None else ["lower", "upper"])
+    with device_precision(fit.settings.dtype):
+        landmarks = landmark_table(fit, expression)
+        if level is not None and intervals is None:
+            intervals = _learn(fit, landmarks, progress)
+        predictor = whole_predictor(fit, landmarks)
+        # Mean and square, with plain and squared weights.
+        size, blocks = gene_blocks(fit, expression, None if genes is None else list(genes), columns=4)
+        values = {name: np.empty(shape, fit.settings.dtype) for name in layers}
+        done = 0
+        with tqdm(total=len(names), desc="summarise", unit="gene", disable=not progress, leave=False) as bar:
+            for found, means, block in blocks:
+                at = slice(done, done + len(found))
+                spread = predictor.spread(found, block, width=size)
+                values["mean"][:, at] = spread.mean + means
+                values["standard_error"][:, at] = spread.standard_error
+                if level is not None and intervals is not None:
+                    half = intervals.half_width(spread.mean, spread.standard_error, level)
+                    values["lower"][:, at] = values["mean"][:, at] - half
+                    values["upper"][:, at] = values["mean"][:, at] + half
+                done += len(found)
+                bar.update(len(found))
+        number = np.asarray(effective_cells(predictor.source, predictor.concentration))
+    about = {**fit.provenance(), "units": units_of(False), "meaning": MEANING}
+    about |= {} if level is None else {"level": level}
+    result = result_shell(fit.reference, names, fit.landmarks, fit.scores, about)
+    result.X = values.pop("mean")
+    result.layers.update(values)
+    result.obs["effective_cells"] = number
+    return result
+
+
+def fit_intervals(fit: PerlerFit, *, cells: Any = None, progress: bool = False) -> Intervals:
+    """Learn from the held-out landmarks of a fit how far predictions of unseen genes are off.
+
+    Args:
+        fit: a fit with held-out landmarks.
+        cells: expression of the fitted cells, for a fit that was loaded without it.
+        progress: show a progress bar.
+
+    Raises:
+        PerlerInputError: no held-out landmarks, or such as are predicted no better than by chance.
+    """
+    with device_precision(fit.settings.dtype):
+        return _learn(fit, landmark_table(fit, fit.expression(cells)), progress)
+
+
+def held_out_patterns(
+    fit: PerlerFit, landmarks: LandmarkTable, *, progress: bool = False
+) -> tuple[Float[np.ndarray, "locations landmarks"], Float[np.ndarray, "locations landmarks"]]:
+    """Prediction and standard error of every landmark by the fold that never saw it, centred log2."""
+    found = np.full((2, *landmarks.reference.shape), np.nan)
+    bar = functools.partial(tqdm, desc="held-out landmarks", unit="fold", disable=not progress, leave=False)
+    for genes, predictor in bar(fold_predictors(fit, landmarks)):
+        spread = predictor.spread(landmarks.names[genes], landmarks.cells[:, genes])
+        found[:, :, genes] = spread.mean, spread.standard_error
+    return found[0], found[1]
+
+
+def _learn(fit: PerlerFit, landmarks: LandmarkTable, progress: bool) -> Intervals:
+    prediction, error = held_out_patterns(fit, landmarks, progress=progress)
+    return learn_intervals(prediction, error, landmarks.reference)
