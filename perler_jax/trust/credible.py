@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from perler_jax.evidence import CellEvidence
 from perler_jax.mixture import MappingParams
 from perler_jax.trust.rows import Tissue, expected_distances, posterior_rows, squared_distances
 
-__all__ = ["Place", "RowSummary", "mass_radius", "mass_threshold", "summarise_rows"]
+__all__ = ["Place", "RowSummary", "credible_masks", "mass_radius", "mass_threshold", "summarise_rows"]
 
 
 class Place(NamedTuple):
@@ -62,7 +62,7 @@ def _bisect(accept: Callable[[Array], Array], inside: Array, outside: Array) -> 
 
 
 def mass_threshold(
-    rows: Float[Array, "cells locations"], mass: float | Float[Array, ""]
+    rows: Float[Array, "cells locations"], mass: float | Float[Array, "*cells"]
 ) -> Float[Array, " cells"]:
     """The probability of the last location taken into the highest-posterior region of this mass.
 
@@ -77,6 +77,20 @@ def mass_threshold(
     least = jnp.zeros(len(rows), order.dtype)
     found = _bisect(accept, least, order.max(axis=1) + 1)
     return jax.lax.bitcast_convert_type(found, rows.dtype)
+
+
+@jax.jit
+def credible_masks(
+    params: MappingParams,
+    cells: Float[Array, "cells metagenes"],
+    reference: Float[Array, "locations metagenes"],
+    evidence: CellEvidence | None,
+    tissue: Tissue,
+    masses: Float[Array, " cells"],
+) -> Bool[Array, "cells locations"]:
+    """Which locations are in the highest-posterior region of each cell, for a few cells."""
+    rows = posterior_rows(params, cells, reference, evidence, tissue.blur)
+    return rows >= mass_threshold(rows, masses)[:, None]
 
 
 def mass_radius(

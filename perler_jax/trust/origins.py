@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from tqdm import tqdm
 
 from perler_jax.errors import PerlerInputError
-from perler_jax.evidence import CellEvidence, check_evidence
+from perler_jax.evidence import CellEvidence
 from perler_jax.fit import PerlerFit
 from perler_jax.mixture import MappingParams
 from perler_jax.settings import Precision, device_precision
@@ -93,7 +93,13 @@ class OriginPosterior:
                 f"expected {n_cells} cell names, {n_locations} location names and as many coordinates, found "
                 f"{len(self.cells)}, {len(self.locations)} and {located}: one per row of the metagenes"
             )
-        check_evidence(self.evidence, n_cells, n_locations)
+        if self.evidence is not None:
+            known = len(self.evidence.of_cells), len(self.evidence.of_locations)
+            if known != (n_cells, n_locations):
+                raise PerlerInputError(
+                    f"expected evidence of {n_cells} cells at {n_locations} locations, found {known[0]} and "
+                    f"{known[1]}"
+                )
 
     def __repr__(self) -> str:
         where = "no coordinates" if self.coordinates is None else f"{self.coordinates.shape[1]}D"

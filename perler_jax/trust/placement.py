@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.labels import few, positions
+from perler_jax.trust.credible import credible_masks
 from perler_jax.trust.origins import OriginPosterior, Tempering
 from perler_jax.trust.tissue import Midline, fold, nearest_locations
 
@@ -82,9 +83,9 @@ class CellPositions:
         """Mask of the locations in one cell's credible region."""
         check_masses((mass,))
         row = positions([cell], self.table.index.to_numpy(), "cell")
-        everywhere = np.arange(len(self.posterior.locations))
-        same = np.repeat(self.rows[row], len(everywhere))
-        return self.posterior.levels(same, everywhere, self.tempering)[0] < mass
+        masses = np.array([mass], self.posterior.precision)
+        of_row = self.posterior.over_tiles(credible_masks, self.rows[row], masses, tempering=self.tempering)
+        return of_row[0]
 
     def sampled_coordinates(self) -> Float[np.ndarray, "cells samples axes"]:
         """Coordinates of the sampled locations, on the folded side.
