@@ -251,12 +251,15 @@ def test_standard_error_is_the_spread_of_the_bootstrap(fits):
     fit = fits["plain"]
     draws = bootstrap_patterns(fit, ["stripe14_1", "gap1", "stripe7_1"], seed=0, draws=1500)
     found = summarise(fit, ["stripe14_1", "gap1", "stripe7_1"], level=None)
-    assert (np.abs(draws.mean(axis=0) - found.X) < 0.3 * draws.std(axis=0)).all()
-    ratio = draws.std(axis=0) / found.layers["standard_error"]
-    # First order: the rest is of the order of one over the effective number of cells.
+    # Equal to first order: what is left is of the order of one over the effective number of cells.
+    many = found.obs["effective_cells"].to_numpy() > 15
+    assert many.sum() > 30
+    gap = np.abs(draws.mean(axis=0) - found.X)[many] / draws.std(axis=0)[many]
+    ratio = draws.std(axis=0)[many] / found.layers["standard_error"][many]
+    assert gap.max() < 0.25
     assert abs(np.median(ratio) - 1) < 0.05
-    assert ratio.min() > 0.7
-    assert ratio.max() < 1.3
+    assert ratio.min() > 0.8
+    assert ratio.max() < 1.2
 
 
 def test_bootstrap_blocks_are_the_whole_and_the_seed_decides(fits):

@@ -63,8 +63,9 @@ def _accuracy(ax: Axes, rows: pd.DataFrame, scores: pd.DataFrame, names: list[st
 
 
 def _differences(ax: Axes, rows: pd.DataFrame, colours: list) -> None:
+    """The gene mean is left out: it is so far off that no other difference could be seen."""
     for at, (colour, row) in enumerate(zip(colours, rows.itertuples(), strict=True)):
-        if pd.notna(getattr(row, "difference", np.nan)):
+        if pd.notna(getattr(row, "difference", np.nan)) and row.Index != "gene_mean":
             ax.plot([row.difference_low, row.difference_high], [at, at], color=colour, lw=2)
             ax.plot(row.difference, at, "o", color=colour, ms=5)
     ax.axvline(0, color="0.5", lw=0.8, zorder=0)
