@@ -1,0 +1,270 @@
+"""The explorer as a person uses it, in a headless browser: what is seen is what the result holds."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from matplotlib import colormaps
+from matplotlib.image import imread
+
+from perler_jax.app.explore import write_explorer
+from perler_jax.app.explorer.top_cells import find_top_cells
+from perler_jax.perler import fit_perler
+from perler_jax.settings import PerlerSettings
+from perler_jax.simulation.simulate import simulate_embryo
+from tests.browser import Browser, browser_or_skip
+
+pytest.importorskip("plotly", reason="no plotly (it is in the test group of pyproject.toml)")
+
+
+@pytest.fixture(scope="module")
+def fit():
+    embryo = simulate_embryo(seed=4, n_cells=120, n_locations=150, n_genes=60, n_landmarks=12)
+    settings = PerlerSettings(n_metagenes=9)
+    return fit_perler(embryo.cells, embryo.reference, settings=settings, weights=(0.1, 1.0), progress=False)
+
+
+@pytest.fixture(scope="module")
+def result(fit):
+    """With everything that a page can show."""
+    table = fit.reconstruct()
+    rng = np.random.default_rng(0)
+    error = rng.gamma(3.0, 0.1, table.shape).astype(np.float32)
+    half = (error * rng.uniform(1, 2, table.n_vars)).astype(np.float32)
+    table.layers.update({"standard_error": error, "lower": table.X - half, "upper": table.X + half})
+    table.var["flag"] = np.where(np.arange(60) % 3 == 0, "poor", "good")
+    table.var["reason"] = np.where(np.arange(60) % 3 == 0, "seen in few cells", "")
+    table.var["predicted"] = rng.uniform(0, 1, 60)
+    table.var["predicted_lower"] = table.var["predicted"] - 0.25
+    table.var["predicted_upper"] = table.var["predicted"] + 0.25
+    table.var["spatial_rank"] = pd.array([*range(60, 1, -1), None], "Int64")
+    table.obs["effective_cells"] = rng.uniform(1, 50, 150)
+    return table
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    browser_or_skip()
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def opened_page(browser, result, fit, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    write_explorer(result, path, fit=fit, title="Embryo")
+    return opened(browser, path)
+
+
+@pytest.fixture
+def page(opened_page):
+    """The page of the embryo as it is at first; in the end nothing may have gone wrong, no one been asked."""
+    opened_page.run("""(async () => {
+        const { tissue, search, update } = explorer;
+        document.getElementById("order").value = "name";
+        search.sort();
+        await tissue.view("lateral");
+        await tissue.mirror(true);
+        await update({ gene: 0, quantity: 0, place: null });
+    })()""")
+    yield opened_page
+    finished(opened_page)
+
+
+def opened(browser, path):
+    browser.open(path)
+    browser.wait("window.explorer?.ready && explorer.shown > 0")
+    return browser
+
+
+def finished(browser):
+    assert browser.problems == []
+    assert [url for url in browser.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def text(browser, selector):
+    return browser.run(f"document.querySelector({selector!r}).innerText")
+
+
+def act(browser, action):
+    """Do something that changes what is shown, and wait until it has."""
+    before = browser.run("explorer.shown")
+    action()
+    browser.wait(f"explorer.shown > {before}")
+
+
+def choose(browser, name):
+    def typed():
+        browser.press("/")
+        browser.type(name)
+        browser.press("Enter")
+
+    act(browser, typed)
+
+
+def place_of(browser, location):
+    """Where a location is drawn, in pixels of the page; by the page's own projection."""
+    return browser.run(f"""(() => {{
+        const t = explorer.tissue, box = t.element.getBoundingClientRect();
+        const [x, y] = t.project(t.points([{location}]));
+        return [box.left + x[0], box.top + y[0]];
+    }})()""")
+
+
+def front(browser):
+    """The location that is nearest to the viewer: nothing covers it."""
+    return browser.run("""(() => {
+        const t = explorer.tissue, near = t.project(t.points())[2];
+        return near.indexOf(Math.max(...near)) % t.n;
+    })()""")
+
+
+def colour_at(browser, place):
+    """(3,) colour that is seen there, away from whatever the pointer shows."""
+    browser.move(5, 5)
+    browser.run("new Promise((done) => setTimeout(done, 300))")
+    picture = imread(io.BytesIO(browser.picture()))
+    return picture[round(place[1]), round(place[0]), :3]
+
+
+def test_a_typed_gene_is_shown_in_its_own_colours(page, result):
+    place, location = place_of(page, front(page)), front(page)
+    seen = []
+    for name in (str(result.var_names[7]), str(result.var_names[31])):
+        choose(page, name)
+        assert text(page, "#gene") == name
+        values = np.asarray(result[:, name].X).ravel()
+        shown = np.array(page.run("Array.from(explorer.values)"))
+        assert np.corrcoef(shown, values)[0, 1] > 0.98
+        np.testing.assert_allclose(shown, values, atol=0.15 * np.ptp(values))
+        share = (shown[location] - shown.min()) / np.ptp(shown)
+        expected = colormaps["viridis"](share)[:3]
+        found = colour_at(page, place)
+        np.testing.assert_allclose(found, expected, atol=0.06)
+        seen.append(found)
+    assert np.abs(seen[0] - seen[1]).max() > 0.1
+
+
+def test_suggestions_come_while_typing(page, result):
+    page.press("/")
+    names = list(result.var_names)
+    begin = names[20][:3]
+    page.type(begin)
+    shown = page.run("[...document.querySelectorAll('#matches li[role=option] div')].map((e) => e.innerText)")
+    inside = [name for name in names if begin.lower() in name.lower()]
+    assert sorted(shown) == sorted(inside)
+    first = [name.lower().startswith(begin.lower()) for name in shown]
+    assert first == sorted(first, reverse=True)
+    page.press("ArrowDown")
+    act(page, lambda: page.press("Enter"))
+    assert text(page, "#gene") == shown[min(1, len(shown) - 1)]
+    page.press("/")
+    page.type("nosuchgene")
+    assert "no gene has" in text(page, "#matches")
+    page.press("Escape")
+    page.run("(document.getElementById('order').value = 'spatial rank', explorer.search.sort())")
+    order = page.run("explorer.search.sorted")
+    assert order[:3] == [58, 57, 56]
+    assert order[-1] == 59  # without a rank
+
+
+def test_uncertainty_and_reliability_are_shown(page, result):
+    name = str(result.var_names[9])
+    choose(page, name)
+    labels = page.run("[...document.querySelectorAll('#quantities button')].map((e) => e.innerText)")
+    assert labels == ["prediction", "standard error", "± interval", "lower", "upper"]
+    column = {
+        "standard error": result.layers["standard_error"][:, 9],
+        "± interval": result.layers["upper"][:, 9] - result.X[:, 9],
+        "lower": result.layers["lower"][:, 9],
+        "upper": result.layers["upper"][:, 9],
+    }
+    for label in labels[1:]:
+        act(page, lambda: page.press("q"))
+        shown = np.array(page.run("Array.from(explorer.values)"))
+        assert np.corrcoef(shown, column[label])[0, 1] > 0.97
+        assert text(page, "#quantities [aria-pressed=true]") == label
+    badges = page.run("[...document.querySelectorAll('#badges span')].map((e) => [e.innerText, e.className])")
+    assert ["poor", "no"] in badges
+    assert (["landmark", ""] in badges) == result.var["is_landmark"].iloc[9]
+    facts = text(page, "#facts")
+    assert "seen in few cells" in facts
+    predicted = result.var["predicted"].iloc[9]
+    assert f"{predicted:.2f}" in facts
+    assert f"{predicted - 0.25:.2f} to {predicted + 0.25:.2f}" in facts
+
+
+def test_a_click_tells_genes_and_cells_of_the_location(page, result, fit):
+    location = front(page)
+    act(page, lambda: page.click(*place_of(page, location)))
+    assert page.run("explorer.state.place") == location
+    assert result.obs_names[location] in text(page, "#place")
+    scores = (result.X - result.X.mean(axis=0)) / result.X.std(axis=0)
+    genes = page.run("[...document.querySelectorAll('#top-genes button')].map((e) => e.innerText)")
+    exact = pd.Series(scores[location], result.var_names)
+    assert exact[genes[0]] > exact.nlargest(2).iloc[1] - 0.3
+    assert len(set(genes) & set(exact.nlargest(12).index)) >= 10
+    cells = page.run("[...document.querySelectorAll('#top-cells .cell')].map((e) => e.innerText)")
+    assert cells == list(fit.cell_names[find_top_cells(fit).cells[location]])
+    assert f"{result.obs['effective_cells'].iloc[location]:.2f}" in text(page, "#facts-there")
+    act(page, lambda: page.run("document.querySelector('#top-genes button').click()"))
+    assert text(page, "#gene") == genes[0]
+    act(page, lambda: page.press("Escape"))
+    assert page.run("explorer.state.place") is None
+
+
+def test_dragging_and_keys_rotate_and_choose_nothing(page):
+    camera = "JSON.stringify(explorer.tissue.element._fullLayout.scene._scene.getCamera().eye)"
+    left, top = place_of(page, front(page))
+    before = page.run(camera)
+    page.drag((left, top), (left + 150, top + 60))
+    page.wait(f"{camera} !== {before!r}")
+    assert page.run("explorer.state.place") is None
+    page.press("2")
+    page.wait(f"JSON.parse({camera}).z > 0.99")
+    dorsal = front(page)
+    page.press("3")
+    page.wait(f"JSON.parse({camera}).z < -0.99")
+    assert front(page) != dorsal
+    page.press("ArrowRight")
+    page.wait(f"Math.abs(JSON.parse({camera}).z + Math.cos(Math.PI / 12)) < 1e-3")
+
+
+def test_half_an_embryo_has_its_mirror_image(page):
+    count = "explorer.tissue.element.data[0].x.length"
+    assert page.run(count) == 300
+    act(page, lambda: page.press("m"))
+    assert page.run(count) == 150
+
+
+def test_small_windows_scroll_in_one_direction_only(page):
+    page.resize(400, 700)
+    page.wait("explorer.tissue.element._fullLayout.width < 400")
+    assert page.run("document.documentElement.scrollWidth") <= 400
+    page.resize(1280, 800)
+    page.wait("explorer.tissue.element._fullLayout.width > 600")
+    assert page.run("document.documentElement.scrollHeight") <= 800
+
+
+def test_flat_tissue_without_anything_more(browser, tmp_path):
+    """The last one: it leaves the page that the others share."""
+    rng = np.random.default_rng(2)
+    where = np.stack(np.meshgrid(np.arange(12.0), np.arange(8.0)), axis=-1).reshape(-1, 2)
+    table = AnnData(rng.normal(size=(96, 30)).astype(np.float32))
+    table.var_names, table.obsm["spatial"] = [f"Gene{i}" for i in range(30)], where
+    write_explorer(table, tmp_path / "flat.html")
+    opened(browser, tmp_path / "flat.html")
+    choose(browser, "gene12")
+    assert text(browser, "#gene") == "Gene12"
+    values = np.array(browser.run("Array.from(explorer.values)"))
+    np.testing.assert_allclose(values, table.X[:, 12], atol=0.5)
+    place = place_of(browser, 40)
+    expected = colormaps["viridis"]((values[40] - values.min()) / np.ptp(values))[:3]
+    np.testing.assert_allclose(colour_at(browser, place), expected, atol=0.06)
+    act(browser, lambda: browser.click(*place))
+    assert browser.run("explorer.state.place") == 40
+    assert browser.run("document.querySelectorAll('#views button, #top-cells').length") == 0
+    finished(browser)
