@@ -96,7 +96,6 @@ LAYERS = [
             "landmark_space",
             "panel_criteria",
             "panel",
-            "channel",
             "suggestion",
             "uncertainty",
             "predictor",
