@@ -47,7 +47,7 @@ def result(fit):
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     browser_or_skip()
-    browser = Browser(tmp_path_factory.mktemp("profile"))
+    browser = Browser(tmp_path_factory.mktemp("profile"), (960, 640))
     yield browser
     browser.close()
 
@@ -244,9 +244,9 @@ def test_small_windows_scroll_in_one_direction_only(page):
     page.resize(400, 700)
     page.wait("explorer.tissue.element._fullLayout.width < 400")
     assert page.run("document.documentElement.scrollWidth") <= 400
-    page.resize(1280, 800)
-    page.wait("explorer.tissue.element._fullLayout.width > 600")
-    assert page.run("document.documentElement.scrollHeight") <= 800
+    page.resize(960, 640)
+    page.wait("explorer.tissue.element._fullLayout.width > 500")
+    assert page.run("document.documentElement.scrollHeight") <= 640
 
 
 def test_flat_tissue_without_anything_more(browser, tmp_path):

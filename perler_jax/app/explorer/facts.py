@@ -12,7 +12,7 @@ from perler_jax.app.explorer.page import Blobs
 
 __all__ = ["help_text", "pack_columns"]
 
-#: Columns that this package writes: label and meaning.
+#: Columns that this package writes, in the order in which they are shown: label and meaning.
 _KNOWN = {
     "is_landmark": ("landmark", "the gene is in the reference, and took part in the fit"),
     "score_nested": (
@@ -66,7 +66,8 @@ def pack_columns(table: pd.DataFrame, name: str, blobs: Blobs) -> list[dict[str,
     for column, base in ends.items():
         if column in records and base in records:
             records[base][column.rsplit("_", 1)[1]] = records.pop(column)["array"]
-    return list(records.values())
+    known = {column: place for place, column in enumerate(_KNOWN)}
+    return [records[column] for column in sorted(records, key=lambda column: known.get(column, len(known)))]
 
 
 def help_text(meanings: dict[str, str]) -> str:

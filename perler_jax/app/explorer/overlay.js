@@ -37,10 +37,10 @@ class Overlay {
     this.sides.forEach((label, i) => {
       // A side that is seen head on, or whose end is behind the tissue, has no place for its name.
       const half = label.offsetWidth / 2 + 2, hidden = Math.abs(depth[i]) > 0.7 * (tissue.extent[SIDES[i][0]] / 2) * tissue.pixels() / tissue.spacing;
-      const outward = SIDES[i][0] === 0 ? 0 : 4;
-      Object.assign(label.style, {
-        left: `${Math.min(width - half, Math.max(half, x[i]))}px`, top: `${Math.min(height - 9, Math.max(9, y[i] + outward))}px`, opacity: hidden ? 0 : 1,
-      });
+      // A name lies outside of its end: by half of its own length where that end points to the left or right.
+      const aside = [x[i] - width / 2, y[i] - height / 2], away = (half * aside[0]) / (Math.hypot(...aside) || 1);
+      const left = Math.min(width - half, Math.max(half, x[i] + away)), top = Math.min(height - 9, Math.max(9, y[i]));
+      Object.assign(label.style, { left: `${left}px`, top: `${top}px`, opacity: hidden ? 0 : 1 });
     });
   }
 
