@@ -185,9 +185,12 @@ def weighted_means(
     )
     assert moments.of_locations is not None
     # A location so far from every cell that all its weights underflow has no mean: zero over the smallest
-    # number is zero, the gene's average, instead of nan.
-    mass = jnp.maximum(moments.of_locations[:, -1:], jnp.finfo(values.dtype).tiny)
-    return jnp.swapaxes(moments.of_locations[:, :-1] / mass, 1, 2)
+    # number is zero, the gene's average, instead of nan. The mass is taken out as a constant first: the slope
+    # of a quotient asks for its square, which underflows long before it does.
+    mass, tiny = moments.of_locations[:, -1:], jnp.finfo(values.dtype).tiny
+    scale = jax.lax.stop_gradient(jnp.maximum(mass, tiny))
+    share = jnp.where(mass > tiny, mass / scale, 1.0)
+    return jnp.swapaxes(moments.of_locations[:, :-1] / scale / share, 1, 2)
 
 
 def mahalanobis(

@@ -195,6 +195,23 @@ def test_float32_is_close_and_a_location_far_from_every_cell_is_the_average():
     np.testing.assert_allclose(found[0, :-1], means(POINTS)[2], atol=2e-5)
 
 
+def test_slopes_stand_where_the_square_of_a_mass_would_underflow():
+    """A location that gathers 1e-30 of the cells has a mean, and that mean has a slope."""
+    near, far = jnp.asarray([[0.0], [0.5], [1.0]]), jnp.asarray([[0.2], [9.0]])
+    values = jnp.asarray([[1.0], [-1.0], [2.0]])
+
+    def mean(alpha, dtype):
+        sides = (each.astype(dtype) for each in (near, far))
+        weights = WeightParams(alpha[None], jnp.zeros(1, dtype))
+        return weighted_means(weights, *sides, None, values.astype(dtype))[0, 1, 0]
+
+    mass = weight_moments(points([(1.1, 0.0)]), near, far, None, cell_values=jnp.ones((3, 1))).of_locations[0]
+    assert 1e-38 < mass[0, 1] < 1e-25
+    expected = jax.grad(mean)(jnp.asarray(1.1), jnp.float64)
+    found = jax.grad(mean)(jnp.asarray(1.1, jnp.float32), jnp.float32)
+    np.testing.assert_allclose(found, expected, rtol=2e-2)
+
+
 def test_repr_of_one_point():
     assert repr(WeightParams.single(0.5, 0.25)) == "WeightParams(alpha=0.5, beta=0.25)"
 
