@@ -46,16 +46,7 @@ def _main() -> None:
         landmarks = landmark_table(fit, fit.expression())
         intervals = learn_intervals(*held_out_patterns(fit, landmarks), landmarks.reference)
         summarise(fit, intervals=intervals)
-    print(json.dumps({"peak_rss_gb": _own_peak_gb(), "cpu_seconds": time.process_time() - start}))
-
-
-def _own_peak_gb() -> float:
-    """Peak resident memory of this program; that of `getrusage` begins with its parent's on Linux."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return peak_rss_gb()
-    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(lines["VmHWM"].split()[0]) * 1024 / 1e9
+    print(json.dumps({"peak_rss_gb": peak_rss_gb(), "cpu_seconds": time.process_time() - start}))
 
 
 if __name__ == "__main__":
