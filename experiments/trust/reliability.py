@@ -104,7 +104,7 @@ def ranking_of(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 def draw(known: pd.DataFrame, report: dict[str, Any], path: Path) -> None:
     """Predicted against nested scores: as of a gene without a reference, and with it."""
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 4.9), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 5.4), layout="constrained")
     titles = {"predicted": "as if it had no reference", "predicted_with_reference": "agreement with it known"}
     for ax, (name, title) in zip(axes, titles.items(), strict=True):
         bounds: dict[str, Any] = {}
