@@ -78,7 +78,7 @@ LAYERS = [
             "nested",
         ],
     ),
-    ("facade", ["settings", "annotation", "fit", "files", "perler"]),
+    ("facade", ["settings", "annotation", "problem", "selection", "fit", "files", "perler"]),
     (
         "trust",
         [

@@ -1,0 +1,184 @@
+"""What a fit is about: inputs that were checked, aligned, transformed and reduced, before any EM step."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
+
+from perler_jax.errors import PerlerInputError
+from perler_jax.evidence import CellEvidence, check_evidence
+from perler_jax.held_out.cross_validation import Score
+from perler_jax.held_out.folds import make_folds
+from perler_jax.inputs.data import CellExpression, SpatialReference
+from perler_jax.inputs.intake import as_cells, as_reference
+from perler_jax.landmarks import align_landmarks
+from perler_jax.metagenes import MetageneMap, clip_n_metagenes, fit_metagenes
+from perler_jax.neighbourhood import neighbours_without
+from perler_jax.noise import FOREIGN_SHARE
+from perler_jax.preprocessing import Preprocessing, centre, preprocess_cells, reference_landmarks
+from perler_jax.scale.checkpoint import Checkpoint, fingerprint, open_checkpoint
+from perler_jax.settings import PerlerSettings
+from perler_jax.streaming import Tiles
+from perler_jax.validation import landmark_covariance, log_location_prior
+from perler_jax.weights import Covariance
+
+__all__ = ["Problem", "prepare_problem"]
+
+# Above this many landmarks one fit per landmark is not worth its time: ten folds, as the paper for its 1020.
+_MOST_SINGLE_FOLDS = 200
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Problem:
+    """Inputs of a fit, on the host in float64; device arrays are made in the precision of the settings.
+
+    Attributes:
+        settings: choices of the method.
+        expression: labelled expression of the cells.
+        atlas: labelled reference map.
+        landmarks: names in use, in the order of all columns below.
+        preprocessing: what was done to the cells.
+        cells: centred log2 expression of the landmarks in cells (y).
+        reference: centred log2 expression of the landmarks at locations (h).
+        folds: landmark indices that are held out together.
+        n_metagenes: dimensions that even the largest fold leaves.
+        metagenes: linear maps fitted on all landmarks.
+        log_location_weights: ln pi; None is uniform.
+        evidence: what else is known of where each cell is from.
+        covariance: of landmarks, for the distance in place of the one that the settings name.
+    """
+
+    settings: PerlerSettings
+    expression: CellExpression
+    atlas: SpatialReference
+    landmarks: Shaped[np.ndarray, " landmarks"]
+    preprocessing: Preprocessing
+    cells: Float[np.ndarray, "cells landmarks"]
+    reference: Float[np.ndarray, "locations landmarks"]
+    folds: list[Int[np.ndarray, " width"]] | list
+    n_metagenes: int
+    metagenes: MetageneMap
+    log_location_weights: Float[np.ndarray, " locations"] | None = None
+    evidence: CellEvidence | None = None
+    covariance: Float[np.ndarray, "landmarks landmarks"] | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"Problem({len(self.cells)} cells, {len(self.reference)} locations, {len(self.landmarks)} "
+            f"landmarks in {self.n_metagenes} metagenes, {len(self.folds)} folds)"
+        )
+
+    @property
+    def measure(self) -> Score:
+        """How a predicted landmark is compared with its reference."""
+        return "auc" if self.settings.objective == "roc" else "pearson"
+
+    @cached_property
+    def neighbours(self) -> Int[np.ndarray, "cells neighbours"] | None:
+        """Of each cell in expression, found among genes that are no landmark; None where too few are."""
+        return neighbours_without(self.expression, self.landmarks, self.preprocessing.apply)
+
+    def on_device(self, values: Any) -> Array:
+        """Numbers in the precision of the settings."""
+        return jnp.asarray(values, self.settings.dtype)
+
+    def device_landmarks(self) -> tuple[Array, Array]:
+        """Landmarks of cells and locations."""
+        return self.on_device(self.cells), self.on_device(self.reference)
+
+    def device_metagenes(self) -> tuple[Array, Array]:
+        """Metagenes of cells (x) and locations (r), reduced on the host in float64."""
+        x = self.cells @ self.metagenes.cell_loadings
+        return self.on_device(x), self.on_device(self.reference @ self.metagenes.reference_loadings)
+
+    def device_evidence(self) -> CellEvidence | None:
+        """The evidence."""
+        return None if self.evidence is None else self.evidence.astype(np.dtype(self.settings.dtype))
+
+    def device_location_weights(self) -> Array | None:
+        """Ln pi."""
+        return None if self.log_location_weights is None else self.on_device(self.log_location_weights)
+
+    def metagene_covariance(self) -> Covariance:
+        """Of the distance between cells and locations in metagenes."""
+        if self.covariance is None:
+            return self.settings.covariance
+        loadings = self.metagenes.cell_loadings
+        return self.on_device(loadings.T @ self.covariance @ loadings)
+
+    def start_options(self) -> dict[str, Any]:
+        """The family of the noise and the component of foreign cells, for `initial_params`."""
+        share = FOREIGN_SHARE if self.settings.foreign_cells else None
+        return {"noise_family": self.settings.noise_family, "foreign_share": share}
+
+    def em_options(self, tiles: Tiles | None) -> dict[str, Any]:
+        """How EM runs, for `fit_em` and `fit_held_out`."""
+        settings = self.settings
+        return {
+            "evidence": self.device_evidence(),
+            "learn_location_weights": settings.learn_location_weights,
+            "tolerance": settings.tolerance,
+            "max_steps": settings.max_steps,
+            "stop_rule": settings.stop_rule,
+            "accelerate": settings.stop_rule == "relative",
+            "tiles": tiles,
+        }
+
+    def checkpoint(self, folder: Any) -> Checkpoint | None:
+        """Where unfinished work on just this problem is kept; None if no folder is given."""
+        if folder is None:
+            return None
+        if jax.process_count() > 1:
+            raise PerlerInputError("expected no checkpoint with several processes: folders may differ")
+        marks = (self.settings, self.log_location_weights, self.covariance, self.evidence)
+        return open_checkpoint(folder, fingerprint(self.cells, self.reference, *marks))
+
+
+def prepare_problem(
+    cells: Any,
+    reference: Any,
+    settings: PerlerSettings,
+    *,
+    location_weights: Any = None,
+    evidence: CellEvidence | None = None,
+    totals: Any = None,
+    covariance: Any = None,
+) -> Problem:
+    """Check and align everything that `fit_perler` was given; arguments and errors are its own."""
+    expression, atlas = as_cells(cells), as_reference(reference)
+    landmarks = align_landmarks(expression, atlas)
+    preprocessing = preprocess_cells(expression, settings.normalisation, totals)
+    y, _ = centre(np.asarray(preprocessing.apply(expression.dense(landmarks)), np.float64))
+    h = reference_landmarks(atlas, landmarks)
+    n_folds = settings.folds or (None if len(landmarks) <= _MOST_SINGLE_FOLDS else 10)
+    folds = make_folds(len(landmarks), n_folds, seed=settings.seed)
+    n_metagenes = clip_n_metagenes(
+        len(landmarks) if settings.reduction == "none" else settings.n_metagenes,
+        landmarks=len(landmarks),
+        locations=len(h),
+        cells=len(y),
+        held_out=max(map(len, folds)),
+    )
+    log_weights = log_location_prior(location_weights, len(h))
+    check_evidence(evidence, len(y), len(h))
+    return Problem(
+        settings=settings,
+        expression=expression,
+        atlas=atlas,
+        landmarks=landmarks,
+        preprocessing=preprocessing,
+        cells=y,
+        reference=h,
+        folds=folds,
+        covariance=landmark_covariance(covariance, landmarks),
+        n_metagenes=n_metagenes,
+        metagenes=fit_metagenes(y, h, n_metagenes=n_metagenes, reduction=settings.reduction),
+        log_location_weights=log_weights,
+        evidence=evidence,
+    )
