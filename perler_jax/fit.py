@@ -18,6 +18,7 @@ from tqdm import tqdm
 from perler_jax.annotation import package_version, plain_fields, result_shell, units_of
 from perler_jax.density import cell_votes, foreign_cells, responsibilities
 from perler_jax.em import EMResult
+from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
@@ -168,10 +169,15 @@ class PerlerFit:
             progress: show a progress bar.
 
         Raises:
-            PerlerInputError: unknown genes, or no expression to average.
+            PerlerInputError: unknown genes, no expression to average, or several processes.
             PerlerFileError: on a path that cannot be written to.
         """
         check_target(path)
+        if jax.process_count() > 1:
+            raise PerlerInputError(
+                f"expected one process to write a file, found {jax.process_count()}: save the fit, and "
+                "reconstruct from it in one process"
+            )
         expression = self.expression(cells)
         names = expression.genes if genes is None else np.asarray(list(genes), dtype=object)
         size = self._block_size(len(names))

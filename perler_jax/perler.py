@@ -104,7 +104,7 @@ def fit_perler(
                 selection = choose_weights(problem, held_out, tiles=tiles, checkpoint=kept, progress=progress)
             if settings.refine:
                 with _stage("refinement", seconds):
-                    selection = choose_refinement(problem, selection, em, progress=progress)
+                    selection = choose_refinement(problem, selection, em, tiles=tiles, progress=progress)
         scores = _score_landmarks(problem, em, selection)
         x, r = problem.device_metagenes()
         chosen = WeightParams.single(*selection.weights, x.dtype)

@@ -128,7 +128,9 @@ def choose_weights(
     return Selection((tuning.alpha, tuning.beta), held_out, tuning)
 
 
-def choose_refinement(problem: Problem, selection: Selection, em: EMResult, *, progress: bool) -> Selection:
+def choose_refinement(
+    problem: Problem, selection: Selection, em: EMResult, *, tiles: Tiles | None, progress: bool
+) -> Selection:
     """Regression, smoothing and pull, with alpha and beta anew, by the same objective over held-out genes."""
     held_out = selection.held_out
     assert held_out is not None
@@ -145,6 +147,7 @@ def choose_refinement(problem: Problem, selection: Selection, em: EMResult, *, p
         landmark_covariance=problem.covariance,
         evidence=known,
         neighbours=neighbours,
+        tiles=tiles,
         progress=_bar("refinement", progress),
     )
     refined = tune_refinement(*compared, problem.folds, objective=problem.settings.objective)
@@ -158,8 +161,8 @@ def choose_refinement(problem: Problem, selection: Selection, em: EMResult, *, p
     near = (problem.on_device(coordinates), jnp.asarray(neighbours), sd, known)
     return dataclasses.replace(
         selection,
-        held_out=pull_folds(held_out, y, h, coordinates, neighbours, sd, known),
-        pull=neighbour_evidence(em.params, *problem.device_metagenes(), *near),
+        held_out=pull_folds(held_out, y, h, coordinates, neighbours, sd, known, tiles=tiles),
+        pull=neighbour_evidence(em.params, *problem.device_metagenes(), *near, tiles=tiles),
     )
 
 

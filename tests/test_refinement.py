@@ -18,6 +18,7 @@ from perler_jax.refinement import (
     smoother,
     standard_landmarks,
 )
+from perler_jax.streaming import Tiles
 
 SETTINGS = PerlerSettings(n_metagenes=4, folds=4, refine=True)
 
@@ -109,6 +110,20 @@ def test_unrefined_candidate_equals_plain_held_out_scores(sides):
         plain = HeldOutScorer(fits, jax.numpy.asarray(y), jax.numpy.asarray(h))(points)
         np.testing.assert_allclose(table[:, 0], plain, rtol=1e-9)
         assert np.abs(table[:, 1] - plain).max() > 1e-3
+
+
+def test_tiles_change_no_refined_score(sides):
+    y, h, coordinates = sides
+    with jax.enable_x64(True):
+        fits = fit_held_out(y, h, make_folds(6, 3, seed=0), n_metagenes=3, dtype=np.float64)
+        neighbours = np.stack([(np.arange(40) + shift) % 40 for shift in (1, 2, 3)], axis=1)
+        candidates = [Refinement(0.5, 0.4), Refinement(None, 0.0, 1.5)]
+
+        def table(tiles):
+            given = (fits, (0.1, 0.3), candidates, y, h, coordinates)
+            return refined_scores(*given, neighbours=neighbours, tiles=tiles)[2]
+
+        np.testing.assert_allclose(table(Tiles(7, 11)), table(None), rtol=1e-8)
 
 
 def test_the_reference_of_a_held_out_gene_is_never_seen(sides):

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from perler_jax.evidence import CellEvidence
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.neighbourhood import neighbour_evidence
+from perler_jax.streaming import Tiles
 
 __all__ = ["pull_folds", "pull_of_fold"]
 
@@ -28,6 +29,7 @@ def pull_folds(
     evidence: CellEvidence | None = None,
     *,
     n_rounds: int = 3,
+    tiles: Tiles | None = None,
     progress: Callable[[Any], Any] = iter,
 ) -> HeldOutFits:
     """Draw each cell toward where its neighbours are, fold by fold; the mappings stay as they are.
@@ -41,11 +43,13 @@ def pull_folds(
         sd: how far a cell may be from where its neighbours are, in the unit of the coordinates.
         evidence: what else is known of each cell, as in the fits.
         n_rounds: how often expected positions are found anew.
+        tiles: tile sizes; None chooses them.
         progress: wraps the iterable of folds.
     """
     folds = [jax.tree.map(lambda leaf, at=index: leaf[at], fits) for index in range(len(fits.n_steps))]
+    sides = (cells, reference, coordinates)
     pulls = [
-        pull_of_fold(fit, cells, reference, coordinates, neighbours, sd, evidence, n_rounds=n_rounds)
+        pull_of_fold(fit, *sides, neighbours, sd, evidence, n_rounds=n_rounds, tiles=tiles)
         for fit in progress(folds)
     ]
     return dataclasses.replace(fits, pull=jax.tree.map(lambda *leaves: jnp.stack(leaves), *pulls))
@@ -61,6 +65,7 @@ def pull_of_fold(
     evidence: CellEvidence | None = None,
     *,
     n_rounds: int = 3,
+    tiles: Tiles | None = None,
 ) -> CellEvidence:
     """The pull in one fold, whose leaves have no fold axis."""
     dtype = fit.cell_loadings.dtype
@@ -73,4 +78,5 @@ def pull_of_fold(
         sd,
         evidence,
         n_rounds=n_rounds,
+        tiles=tiles,
     )

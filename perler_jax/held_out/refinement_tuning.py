@@ -23,6 +23,7 @@ from perler_jax.held_out.neighbours import pull_of_fold
 from perler_jax.held_out.surrogate import patch
 from perler_jax.held_out.tuning import Objective, objective_terms
 from perler_jax.refinement import Refinement, regression_coefficients, smoother, standard_landmarks
+from perler_jax.streaming import Tiles
 from perler_jax.weights import Covariance, WeightParams, distance_space, weighted_means
 
 __all__ = ["RefinementTuning", "refined_scores", "tune_refinement"]
@@ -122,6 +123,7 @@ def refined_scores(
     landmark_covariance: Float[np.ndarray, "landmarks landmarks"] | None = None,
     evidence: CellEvidence | None = None,
     neighbours: Int[np.ndarray, "cells neighbours"] | None = None,
+    tiles: Tiles | None = None,
     progress: Callable[[Any], Any] = iter,
 ) -> tuple[Float[np.ndarray, "points 2"], list, Float[np.ndarray, "points candidates landmarks"]]:
     """Held-out correlations of every candidate at a patch of weights.
@@ -137,6 +139,7 @@ def refined_scores(
         landmark_covariance: used in its place.
         evidence: what else is known of where each cell is from, as in the fits.
         neighbours: of each cell in expression (`expression_neighbours`), where a candidate pulls.
+        tiles: tile sizes; None chooses them.
         progress: wraps the iterable of folds.
 
     Returns:
@@ -165,9 +168,11 @@ def refined_scores(
             if pull is not None:
                 assert neighbours is not None
                 assert coordinates is not None
-                known = pull_of_fold(fit, y, h, coordinates, neighbours, pull, evidence)
-            means = np.asarray(_fold_means(fit, weights, y, h, values, covariance, matrix, known), np.float64)
-            means = means.reshape(len(points), len(reference), len(columns), len(genes))
+                known = pull_of_fold(fit, y, h, coordinates, neighbours, pull, evidence, tiles=tiles)
+            means = _fold_means(fit, weights, y, h, values, covariance, matrix, known, tiles)
+            means = np.asarray(means, np.float64).reshape(
+                len(points), len(reference), len(columns), len(genes)
+            )
             predicted: dict[float | None, np.ndarray] = {None: means[:, :, 0]}
             for at, ridge in enumerate(ridges, start=1):
                 carried = places[:, kept] @ coefficients[ridge]
@@ -179,7 +184,7 @@ def refined_scores(
     return points, list(candidates), table
 
 
-@functools.partial(jax.jit, static_argnames="covariance")
+@functools.partial(jax.jit, static_argnames=("covariance", "tiles"))
 def _fold_means(
     fit: HeldOutFits,
     weights: WeightParams,
@@ -189,13 +194,14 @@ def _fold_means(
     covariance: Covariance,
     landmark_covariance: Array | None,
     evidence: CellEvidence | None,
+    tiles: Tiles | None,
 ) -> Float[Array, "points locations values"]:
     if landmark_covariance is not None:
         covariance = fit.cell_loadings.T @ landmark_covariance @ fit.cell_loadings
     x, r = cells @ fit.cell_loadings, reference @ fit.reference_loadings
     near, far = distance_space(fit.params, x, r, covariance)
     log_pi = fit.params.log_location_weights
-    return weighted_means(weights, near, far, log_pi, values, evidence=evidence, votes=fit.votes)
+    return weighted_means(weights, near, far, log_pi, values, evidence=evidence, votes=fit.votes, tiles=tiles)
 
 
 def _smoother(coordinates: np.ndarray | None, length: float) -> Callable[[np.ndarray], np.ndarray]:
