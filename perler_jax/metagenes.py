@@ -47,10 +47,19 @@ class MetageneMap:
         return f"MetageneMap({metagenes} metagenes of {landmarks} landmarks)"
 
 
-def clip_n_metagenes(requested: int, *, landmarks: int, locations: int, cells: int, held_out: int = 1) -> int:
+def clip_n_metagenes(
+    requested: int,
+    *,
+    landmarks: int,
+    locations: int,
+    cells: int,
+    held_out: int = 1,
+    is_default: bool = False,
+) -> int:
     """The number of metagenes that every held-out fit can have: at most ``requested``.
 
-    A fold lacks ``held_out`` landmarks, and centring costs each side one dimension.
+    A fold lacks ``held_out`` landmarks, and centring costs each side one dimension. A number that somebody
+    asked for is lowered with a warning, a default with a note.
 
     Raises:
         PerlerInputError: if not even one metagene is left, or if ``requested`` is below one.
@@ -64,7 +73,8 @@ def clip_n_metagenes(requested: int, *, landmarks: int, locations: int, cells: i
             f"{locations} locations and {landmarks} landmarks: give more data or hold out fewer genes"
         )
     if requested > most:
-        logger.warning(
+        logger.log(
+            logging.INFO if is_default else logging.WARNING,
             "n_metagenes lowered from %d to %d: %d landmarks (%d held out at a time), %d locations and %d "
             "cells carry no more",
             *(requested, most, landmarks, held_out, locations, cells),

@@ -164,6 +164,7 @@ def prepare_problem(
         locations=len(h),
         cells=len(y),
         held_out=max(map(len, folds)),
+        is_default=settings.n_metagenes == PerlerSettings.n_metagenes or settings.reduction == "none",
     )
     log_weights = log_location_prior(location_weights, len(h))
     check_evidence(evidence, len(y), len(h))

@@ -281,10 +281,16 @@ def test_folds_and_binary_references(embryo):
     np.testing.assert_allclose(found.scores["reconstruction"], expected, rtol=1e-9)
 
 
-def test_fewer_metagenes_and_an_unfinished_em_are_said(embryo, caplog):
-    found = fit(embryo, settings=dataclasses.replace(SETTINGS, n_metagenes=60, max_steps=2), weights=WEIGHTS)
+def test_a_default_number_of_metagenes_is_lowered_without_a_warning(embryo, caplog):
+    found = fit(embryo, settings=PerlerSettings(), weights=WEIGHTS)
     assert found.cell_metagenes.shape[1] == LANDMARKS - 1
-    assert "n_metagenes lowered from 60 to 9" in caplog.text
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_fewer_metagenes_and_an_unfinished_em_are_said(embryo, caplog):
+    found = fit(embryo, settings=dataclasses.replace(SETTINGS, n_metagenes=59, max_steps=2), weights=WEIGHTS)
+    assert found.cell_metagenes.shape[1] == LANDMARKS - 1
+    assert "n_metagenes lowered from 59 to 9" in caplog.text
     assert not found.provenance()["em_converged"]
     assert "EM did not converge in 2 steps" in caplog.text
 
