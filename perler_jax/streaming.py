@@ -56,16 +56,19 @@ class Moments(NamedTuple):
 # One tile of float32 of this size (5 MB) stays in the cache that a core can reach, and is still large
 # enough for matrix products at full speed: both smaller and larger tiles were slower.
 _TILE_ELEMENTS = 1_400_000
-_MOST_LOCATIONS = 16_384
+# Fewer cells starve the matrix product. Splitting the locations instead costs a second pass for the
+# normaliser, which was slower up to 50,000 locations, where such a tile (19 MB) has left the cache.
+_LEAST_CELLS = 96
+_MOST_LOCATIONS = 65_536
 
 
 def choose_tiles(n_cells: int, n_locations: int, *, elements: int = _TILE_ELEMENTS) -> Tiles:
-    """Tile sizes of at most about ``elements`` entries that split both axes evenly.
+    """Tile sizes of about ``elements`` entries that split both axes evenly.
 
-    Locations are split only past 16,384: a split axis costs a second pass for the normaliser.
+    A tile has at least 96 cells, so that many locations make it larger; locations are split past 65,536.
     """
     locations = math.ceil(n_locations / math.ceil(n_locations / _MOST_LOCATIONS))
-    cells = max(1, min(n_cells, elements // locations))
+    cells = min(n_cells, max(_LEAST_CELLS, elements // locations))
     return Tiles(cells=math.ceil(n_cells / math.ceil(n_cells / cells)), locations=locations)
 
 
