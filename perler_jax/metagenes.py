@@ -133,7 +133,8 @@ def fit_metagenes(
             gene had been deleted (a zeroed gene equals a deleted one in PLSC and PCA).
 
     Returns:
-        The maps. The sign of each metagene is fixed by making its largest cell loading positive.
+        The maps. The sign of each metagene is fixed by making its largest cell loading positive. Metagenes
+        beyond the rank of the landmarks on either side are exactly zero: EM leaves them out.
 
     Raises:
         PerlerInputError: on an unknown reduction.
@@ -157,10 +158,14 @@ def _fit(
         fitted = MetageneMap(one_each, one_each.copy(), reference.std(axis=0)[kept])
     else:
         raise PerlerInputError(f"expected reduction 'plsc', 'pca' or 'none', found {reduction!r}")
+    # Beyond the rank of a side (landmarks of one and the same stain) a metagene is made of rounding: EM would
+    # fit it with next to no noise, and it would decide where cells are from.
+    rounding = np.sqrt(np.finfo(np.float64).eps) * len(kept) * fitted.strength.max(initial=0.0)
+    told = kept[:, None] & (fitted.strength > rounding)
     largest = np.abs(fitted.cell_loadings).argmax(axis=0)
     signs = np.where(np.take_along_axis(fitted.cell_loadings, largest[None], axis=0)[0] < 0, -1.0, 1.0)
     return MetageneMap(
-        np.where(kept[:, None], fitted.cell_loadings * signs, 0.0),
-        np.where(kept[:, None], fitted.reference_loadings * signs, 0.0),
+        np.where(told, fitted.cell_loadings * signs, 0.0),
+        np.where(told, fitted.reference_loadings * signs, 0.0),
         fitted.strength,
     )

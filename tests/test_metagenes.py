@@ -2,9 +2,11 @@
 
 import logging
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from perler_jax.em import fit_em
 from perler_jax.errors import PerlerInputError
 from perler_jax.metagenes import clip_n_metagenes, fit_metagenes
 from tests import oracle
@@ -53,6 +55,21 @@ def test_pca_projects_both_sides_on_the_axes_of_the_reference(sides):
     np.testing.assert_allclose(found.cell_loadings * signs, axes[:3].T, atol=1e-10)
     np.testing.assert_array_equal(found.cell_loadings, found.reference_loadings)
     np.testing.assert_allclose(found.strength, spread[:3] / np.sqrt(LOCATIONS), rtol=1e-10)
+
+
+@pytest.mark.parametrize("reduction", ["plsc", "pca"])
+def test_a_metagene_beyond_the_rank_of_the_reference_is_zero(sides, reduction):
+    """Two landmarks with the same stain: what is left over is rounding, and must not place any cell."""
+    y, h = sides
+    h = h.copy()
+    h[:, 3] = h[:, 1]
+    found = fit_metagenes(y, h, n_metagenes=LANDMARKS, reduction=reduction)
+    x, r = y @ found.cell_loadings, h @ found.reference_loadings
+    assert not x[:, -1].any()
+    assert not r[:, -1].any()
+    assert (np.ptp(r[:, :-1], axis=0) > 0).all()
+    mapping = fit_em(jnp.asarray(x, jnp.float32), jnp.asarray(r, jnp.float32)).params
+    np.testing.assert_allclose(mapping.noise[-1], 1.0)  # both sides are zero there: no distance
 
 
 def test_no_reduction_keeps_every_landmark(sides):
