@@ -1,0 +1,1 @@
+"""A second matrix of the cells that is not RNA, carried by the mapping that RNA made."""
