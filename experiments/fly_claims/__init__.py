@@ -1,0 +1,1 @@
+"""The fly embryo, claim by claim: mapping, origins, genes, patterns and their order."""
