@@ -36,27 +36,31 @@ def dissociated(config: dict[str, Any], options: Any) -> None:
     """Tasic's cells on STARmap."""
     name = config["data"]["starmap_split"]
     folder = data_folder(options.data and options.data / name, name)
-    pair, seconds = load_starmap_pair(folder), {}
+    pair = load_starmap_pair(folder)
+    seconds: dict[str, float] = {}
     with timed("dissociated", seconds):
         fit = fit_pair(pair, config["dissociated"], config["seed"])
         genes, result = score_unmeasured(fit, pair, config)
         layers = score_layers_of_cells(fit, pair, config)
     unmeasured = genes[~genes["landmark"]]
     markers = unmeasured[unmeasured["is_marker"]]
-    own = [layers.loc[layer, layer] for layer in layers.index]
-    share = fit.reference.locations.size
-    background = {
-        layer: float((pair.reference.obs["layer"] == layer).sum() / max(share, 1)) for layer in layers.index
-    }
+    layered = genes[genes["layer_range"] >= config["dissociated"]["least_layer_range"]]
+    of_map = pair.reference.obs.loc[fit.reference.locations, "layer"].value_counts(normalize=True)
     report = {
         "nested_acc": float(fit.scores["nested"].mean()),
         "unmeasured": len(unmeasured),
         "markers": len(markers),
         "median_auc_of_markers": float(markers["auc_on_map"].median()),
         "auc_by_class": markers.groupby("marks")["auc_on_map"].agg(["median", "size"]).to_dict("index"),
-        "median_layer_correlation": float(genes["layers"].median()),
-        "posterior_in_own_layer": dict(zip(layers.index, own, strict=True)),
-        "share_of_map_in_layer": background,
+        "layered_genes": {
+            "landmarks" if known else "unmeasured": {
+                "median": float(part["layers"].median()),
+                "size": len(part),
+            }
+            for known, part in layered.groupby("landmark")
+        },
+        "posterior_in_own_layer": {layer: float(layers.loc[layer, layer]) for layer in layers.index},
+        "share_of_map_in_layer": {layer: float(of_map[layer]) for layer in layers.index},
         "weights": repr(fit.weights),
         "seconds": seconds,
     }

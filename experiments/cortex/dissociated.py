@@ -14,7 +14,7 @@ from perler_jax.scores.metrics import pearson_by_gene, roc_auc_by_gene
 
 __all__ = ["fit_pair", "score_layers_of_cells", "score_unmeasured"]
 
-_FAMILIES = ("Excitatory", "Inhibitory")
+_NEURONS = ("Excitatory", "Inhibitory")
 
 
 def fit_pair(pair: CortexPair, options: dict[str, Any], seed: int) -> PerlerFit:
@@ -27,6 +27,7 @@ def fit_pair(pair: CortexPair, options: dict[str, Any], seed: int) -> PerlerFit:
     totals = np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
     located = AnnData(counts * np.median(totals) / totals, pair.reference.obs, pair.reference.var)
     located.obsm["spatial"] = pair.reference.obsm["spatial"]
+    located = located[:, located.var_names.isin(pair.cells.var_names)]
     cells = AnnData(np.log2(1.0 + pair.cells.X), pair.cells.obs, pair.cells.var)
     settings = PerlerSettings(covariance=options["covariance"], folds=options["folds"], seed=seed)
     return fit_perler(cells[::every].copy(), located[::every].copy(), settings=settings, progress=False)
@@ -40,7 +41,8 @@ def score_unmeasured(
     ``marks``: the class of dissociated cells that it tells best from the others, with ``auc_in_cells``. Where
     that is a marker, ``auc_on_map`` says how well its PREDICTED expression tells the map's cells of that
     class, by the map's own annotation, from all others. ``layers``: correlation of predicted and
-    dissociated mean expression over the layers of excitatory cells.
+    dissociated mean expression over the layers of excitatory cells, of which the dissociated means differ by
+    ``layer_range`` (log2).
     """
     result = fit.reconstruct()
     dissociated = fit.expression().dense(list(result.var_names))
@@ -65,6 +67,7 @@ def score_unmeasured(
             "auc_in_cells": inside[best, genes],
             "auc_on_map": on_map[best, genes],
             "layers": pearson_by_gene(np.array(predicted, float), np.array(expected, float)),
+            "layer_range": np.ptp(np.array(expected, float), axis=0),
         },
         index=result.var_names.rename("gene"),
     )
@@ -83,9 +86,9 @@ def score_layers_of_cells(fit: PerlerFit, pair: CortexPair, config: dict[str, An
 
 
 def classes_of(types: pd.Series, config: dict[str, Any]) -> np.ndarray:
-    """Class of each dissociated cell: a glial or vascular type by its own name, else one of `_FAMILIES`."""
+    """Class of each dissociated cell: a glial or vascular type by its own name, else one of `_NEURONS`."""
     first = types.str.split(" ").str[0]
-    neurons = np.where(first.isin(list(config["layers"])), *_FAMILIES)
+    neurons = np.where(first.isin(list(config["layers"])), *_NEURONS)
     named = first.isin(config["types"]) | first.isin(["OPC", "Smad3"])
     return np.where(named, first, neurons)
 
