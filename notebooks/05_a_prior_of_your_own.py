@@ -94,7 +94,7 @@ free = pj.fit_perler(
     progress=False,
 )
 found = {
-    "uniform": np.full(600, 1 / 600),
+    "uniform": np.full(len(truth), 1 / len(truth)),
     "learned freely": np.exp(jax.nn.log_softmax(free.em.params.log_location_weights)),
     "slope along the axis": np.exp(jax.nn.log_softmax(by_axis.params.log_location_weights)),
     "smooth over positions": np.exp(jax.nn.log_softmax(by_space.params.log_location_weights)),
@@ -108,7 +108,7 @@ figure, axes = plt.subplots(1, 5, figsize=(15, 2.2), layout="constrained")
 for ax, (name, weights) in zip(axes, shown.items(), strict=True):
     last = name == "smooth over positions"
     unit = "times the average" if last else None
-    plot_pattern(600 * np.asarray(weights), coordinates, ax=ax, title=name, unit=unit, limits=(0, 3))
+    plot_pattern(len(truth) * np.asarray(weights), coordinates, ax=ax, title=name, unit=unit, limits=(0, 3))
 plt.show()
 
 # %% [markdown]
