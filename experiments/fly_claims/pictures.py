@@ -102,17 +102,8 @@ def draw_genes(table: pd.DataFrame, names: list[str], poor_below: float, path: P
             y = table[f"held_out_{name}"]
             ax.scatter(x[~poor], y[~poor], s=22, c=_OTHER, label="well predicted")
             ax.scatter(x[poor], y[poor], s=22, c=_MAPPED, label=f"poorly predicted (below {poor_below:g})")
-            lowest = sorted(y.nsmallest(6).index, key=lambda gene, x=x: x[gene])
-            for i, gene in enumerate(lowest):  # to either side in turn: they lie close
-                side = 1 if i % 2 else -1
-                ax.annotate(
-                    gene,
-                    (x[gene], y[gene]),
-                    (5 * side, -3 + 6 * (i % 2)),
-                    ha="left" if i % 2 else "right",
-                    textcoords="offset points",
-                    fontsize=7,
-                )
+            for gene in y.nsmallest(5).index:  # below the others, which rise to the right
+                ax.annotate(gene, (x[gene], y[gene]), (4, -8), textcoords="offset points", fontsize=7)
             ax.set(xlabel=label, ylabel="correlation, gene held out", title=f"{name} distance")
             ax.spines[["top", "right"]].set_visible(False)
         row[0].legend(frameon=False, fontsize=8, loc="upper left")
