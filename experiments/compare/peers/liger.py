@@ -43,8 +43,8 @@ def predict(cells: Cells, reference: Reference, genes: np.ndarray, factors: int)
     for table in joint.adata_list:
         table.uns["var_gene_idx"] = np.arange(len(reference.genes))
     pyliger.scale_not_center(joint, remove_missing=False)
-    pyliger.optimize_ALS(joint, k=min(factors, len(reference.genes) - 1), rand_seed=0)
-    pyliger.quantile_norm(joint, rand_seed=0)
+    pyliger.optimize_ALS(joint, k=min(factors, len(reference.genes) - 1), rand_seed=1)
+    pyliger.quantile_norm(joint, rand_seed=1)
     near, far = (np.asarray(table.obsm["H_norm"]) for table in joint.adata_list)
     nearest = np.argsort(cdist(far, near), axis=1)[:, :_NEIGHBOURS]
     return Prediction(cells.of(genes)[nearest].mean(axis=1))
