@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.common import arguments, data_folder, load_config, provenance, timed, write_json
+from experiments.priors.gain import paired_gain
 from perler_jax import PerlerSettings, fit_perler, load_fly
 from perler_jax.held_out.folds import make_folds
 from perler_jax.held_out.refinement_tuning import RefinementTuning, refined_scores, tune_refinement
@@ -73,16 +74,12 @@ def main() -> None:
 
 def _row(name: str, found: RefinementTuning, plain: np.ndarray, config: dict[str, Any]) -> dict[str, Any]:
     """Mean nested score, and its gain over the plain prediction with a bootstrap interval over genes."""
-    gain = found.nested_scores - plain
-    draws = np.random.default_rng(config["seed"]).integers(0, len(gain), (config["bootstrap"], len(gain)))
-    low, high = np.quantile(gain[draws].mean(axis=1), [0.025, 0.975])
+    gain = paired_gain(found.nested_scores, plain, seed=config["seed"], draws=config["bootstrap"])
     return {
         "refinement": name,
         "nested_loo_acc": float(found.nested_scores.mean()),
         "loo_acc": float(found.scores.mean()),
-        "gain": float(gain.mean()),
-        "gain_95": [float(low), float(high)],
-        "genes_better": int((gain > 0).sum()),
+        **gain,
         "chosen": dataclasses.asdict(found.refinement),
         "alpha_beta": list(found.weights),
     }

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.common import arguments, data_folder, load_config, provenance, timed, write_json
+from experiments.priors.gain import paired_gain
 from perler_jax import PerlerFit, PerlerSettings, fit_perler, load_fly
 from perler_jax.held_out.folds import make_folds
 from perler_jax.held_out.neighbours import pull_folds
@@ -120,15 +121,11 @@ def _nested(table: np.ndarray, folds: list[np.ndarray]) -> np.ndarray:
 
 def _row(name: str, scores: np.ndarray, plain: np.ndarray, config: dict[str, Any]) -> dict[str, Any]:
     """Mean nested score, and its gain over the plain prediction with a bootstrap interval over genes."""
-    gain = scores - plain
-    draws = np.random.default_rng(config["seed"]).integers(0, len(gain), (config["bootstrap"], len(gain)))
-    low, high = np.quantile(gain[draws].mean(axis=1), [0.025, 0.975])
+    gain = paired_gain(scores, plain, seed=config["seed"], draws=config["bootstrap"])
     return {
         "prior": name,
         "nested_loo_acc": float(scores.mean()),
-        "gain": float(gain.mean()),
-        "gain_95": [float(low), float(high)],
-        "genes_better": int((gain > 0).sum()),
+        **gain,
     }
 
 
