@@ -28,6 +28,7 @@ __all__ = [
     "load_seqfish_pair",
     "load_starmap_pair",
     "load_villus",
+    "load_zebrafish_cells",
     "load_zebrafish_reference",
 ]
 
@@ -189,6 +190,31 @@ def load_zebrafish_reference(directory: Folder) -> ad.AnnData:
     reference = ad.AnnData(expression.astype(np.float64), obs=bins[["dv_index", "tier_index"]])
     reference.obsm["spatial"] = bins[["x", "y", "z"]].to_numpy(dtype=np.float64)
     return reference
+
+
+def load_zebrafish_cells(path: Folder) -> ad.AnnData:
+    """Load the cells of the 50 % epiboly zebrafish embryo (Satija et al. 2015): 851 cells, dense.
+
+    The file is ``GSE66688_zdata.expMatrix.txt.gz`` of GEO series GSE66688, or the ``zdata.matrix.txt`` of the
+    first Seurat tutorials: genes in rows, cells in columns, whose names begin with their batch (``zf1``,
+    ``zf2``, ``zf3``; here ``obs["batch"]``).
+
+    Values are normalised expression, not logged: take log2(1 + x) and give them as logarithms.
+
+    Raises:
+        PerlerFileError: the file is missing or is no such table.
+    """
+    path = Path(path)
+    table = _read_table(path)
+    if not pd.api.types.is_numeric_dtype(table.iloc[:, 0]):  # its header names the column of genes, or not
+        table = table.set_index(table.columns[0])
+    if not len(table) or not all(map(pd.api.types.is_numeric_dtype, table.dtypes)):
+        raise PerlerFileError(f"{path}: expected a table of numbers, genes x cells, found other values.")
+    if table.isna().any(axis=None) or (table < 0).any(axis=None):
+        raise PerlerFileError(f"{path}: expected values >= 0, not logged; found missing or negative ones.")
+    cells = ad.AnnData(table.T.astype(np.float32))
+    cells.obs["batch"] = cells.obs_names.str.split("_").str[0].to_numpy()
+    return cells
 
 
 def load_count_table(path: Folder) -> ad.AnnData:

@@ -15,6 +15,7 @@ from perler_jax.datasets import (
     load_seqfish_pair,
     load_starmap_pair,
     load_villus,
+    load_zebrafish_cells,
     load_zebrafish_reference,
 )
 from perler_jax.errors import PerlerFileError
@@ -195,3 +196,24 @@ def test_rows_in_another_order_are_refused(fly_directory, tmp_path):
     )
     with pytest.raises(PerlerFileError, match="in its order"):
         load_zebrafish_reference(tmp_path)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_public_zebrafish_table_is_read_with_or_without_a_name_of_its_first_column(tmp_path, named):
+    text = ("\t" if named else "") + "zf1_a\tzf2_b\nGSC\t0\t1.5\nTA\t2\t0\n"
+    path = tmp_path / "GSE66688_zdata.expMatrix.txt.gz"
+    path.write_bytes(gzip.compress(text.encode()))
+    cells = load_zebrafish_cells(path)
+    assert cells.var_names.tolist() == ["GSC", "TA"]
+    assert cells.obs["batch"].tolist() == ["zf1", "zf2"]
+    np.testing.assert_allclose(cells.X, [[0, 2], [1.5, 0]])
+
+
+def test_what_is_no_zebrafish_table_is_refused(tmp_path):
+    path = tmp_path / "table.txt"
+    path.write_text("gene\tzf1_a\nGSC\thigh\n")
+    with pytest.raises(PerlerFileError, match="numbers"):
+        load_zebrafish_cells(path)
+    path.write_text("gene\tzf1_a\nGSC\t-0.5\n")
+    with pytest.raises(PerlerFileError, match="not logged"):
+        load_zebrafish_cells(path)
