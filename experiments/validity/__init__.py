@@ -1,0 +1,1 @@
+"""What the accuracy rests on: reduction, tuning, landmarks, poor genes, pi."""
