@@ -1,0 +1,1 @@
+"""A binary reference of 64 bins: the zebrafish embryo."""
