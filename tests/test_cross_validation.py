@@ -43,12 +43,11 @@ def sides():
 
 def fit(y, h, folds, reduction="plsc"):
     """A fixed number of EM steps, so that the loops can follow."""
-    width = LANDMARKS if reduction == "none" else METAGENES
     return fit_held_out(
         y,
         h,
         folds,
-        n_metagenes=width,
+        n_metagenes=METAGENES,  # also without a reduction, where the largest fold leaves so many
         reduction=reduction,
         max_steps=STEPS,
         tolerance=0.0,

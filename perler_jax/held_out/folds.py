@@ -126,6 +126,8 @@ def fit_held_out(
         progress: wraps the iterable of folds, e.g. a progress bar.
     """
     width = max(len(fold) for fold in folds)
+    # Without a reduction the smallest fold leaves the most metagenes.
+    columns = cells.shape[1] - min(len(fold) for fold in folds) if reduction == "none" else n_metagenes
     names = [f"fold-{index:05d}" for index in range(len(folds))]
     missing = [i for i, name in enumerate(names) if checkpoint is None or not checkpoint.has(name)]
 
@@ -138,8 +140,8 @@ def fit_held_out(
             yield {
                 "genes": np.concatenate([fold, np.repeat(fold[:1], width - len(fold))]),
                 "held": np.arange(width) < len(fold),
-                "cell_loadings": _widen(maps.cell_loadings, n_metagenes).astype(dtype),
-                "reference_loadings": _widen(maps.reference_loadings, n_metagenes).astype(dtype),
+                "cell_loadings": _widen(maps.cell_loadings, columns).astype(dtype),
+                "reference_loadings": _widen(maps.reference_loadings, columns).astype(dtype),
             }
 
     def fit_fold(fold: dict[str, Array], shared: tuple) -> dict[str, Array]:
@@ -189,6 +191,6 @@ def fit_held_out(
     return HeldOutFits(**fields)
 
 
-def _widen(loadings: np.ndarray, n_metagenes: int) -> np.ndarray:
-    """Zero columns up to n_metagenes: folds of unequal size under reduction "none" have unequal widths."""
-    return np.pad(loadings, ((0, 0), (0, max(0, n_metagenes - loadings.shape[1]))))
+def _widen(loadings: np.ndarray, columns: int) -> np.ndarray:
+    """Zero columns up to that many: folds of unequal size under reduction "none" have unequal widths."""
+    return np.pad(loadings, ((0, 0), (0, columns - loadings.shape[1])))
