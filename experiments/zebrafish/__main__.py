@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     folder = data_folder(options.data, config["data"])
     reference = load_zebrafish_reference(folder)
     if options.fast:
-        config |= {"draws": fast["draws"], "kinds": fast["kinds"]}
+        config |= {name: fast[name] for name in ("draws", "kinds", "folds")}
         config["simulation"] |= {name: fast[name] for name in ("n_cells", "n_hidden")}
         reference = reference[:, fast["genes"]].copy()
     rows: list[dict[str, Any]] = []
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
             for draw in range(config["draws"]):
                 seed = config["seed"] + draw
                 made = simulate_cells(reference, seed=seed, **config["simulation"] | changed)
-                fit = _fit(made.cells, reference)
+                fit = _fit(made.cells, reference, config.get("folds"))
                 rows.extend({"kind": kind, "seed": seed} | row for row in scored(fit, made, reference))
                 if kind == config["picture"]["kind"] and draw == 0:
                     shown = fit, made
@@ -150,8 +150,8 @@ def draw_genes(
         figure.savefig(temporary, dpi=100, format="png")
 
 
-def _fit(cells: Any, reference: AnnData) -> PerlerFit:
-    settings = PerlerSettings(objective="roc", n_metagenes=reference.n_vars - 1)
+def _fit(cells: Any, reference: AnnData, folds: int | None = None) -> PerlerFit:
+    settings = PerlerSettings(objective="roc", folds=folds)
     return fit_perler(cells, reference, settings=settings, progress=sys.stderr.isatty())
 
 
