@@ -1,13 +1,30 @@
 """Every test runs the package with its shape annotations executed."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-# Tests compile far more than they compute: half the time for the same results to rounding.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+# Most tests compile far more than they compute: half the time for the same results to rounding. What computes
+# more (notebooks, the README's code) runs in processes of its own with the flags of before: `run_script`.
+_HASTY = " --xla_backend_optimization_level=0"
+_FLAGS = os.environ.get("XLA_FLAGS", "").replace(_HASTY, "")  # a worker has the flags of its controller
+os.environ["XLA_FLAGS"] = _FLAGS + _HASTY
+
+# What one process has compiled, the next one reads: workers, notebooks and command lines share most programs.
+_CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+# Each worker keeps to one processor: threads of several that wait for each other cost twice the time.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+if _WORKER and hasattr(os, "sched_setaffinity"):
+    _PROCESSORS = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {_PROCESSORS[int(_WORKER.removeprefix("gw")) % len(_PROCESSORS)]})
 
 # Before anything imports the package: its modules are instrumented as they are imported.
 install_import_hook("perler_jax", "beartype.beartype")
@@ -33,6 +50,22 @@ def fly_directory() -> Path:
     if not directory.is_dir():
         pytest.skip(f"no fly data at {directory} (set PERLER_JAX_DATA to the data folder)")
     return directory
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> Callable[[Path], None]:
+    """Run a Python script as a user would: optimised, in an empty folder, without a display."""
+    package = Path(__file__).parents[1]
+    environment = os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(package), "XLA_FLAGS": _FLAGS}
+
+    def run(script: Path) -> None:
+        command = [sys.executable, "-W", "error::perler_jax.errors.PerlerWarning", str(script)]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return run
 
 
 @pytest.fixture(scope="module", autouse=True)

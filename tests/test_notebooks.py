@@ -1,8 +1,5 @@
 """Every notebook runs, and the rendered one beside it shows the present script."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,19 +13,8 @@ def test_there_are_notebooks():
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_a_notebook_runs(script, tmp_path):
-    """As a plain script, in an empty folder, without a display."""
-    environment = os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(FOLDER.parent)}
-    done = subprocess.run(
-        [sys.executable, "-W", "error::perler_jax.errors.PerlerWarning", str(script)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_a_notebook_runs(script, run_script):
+    run_script(script)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

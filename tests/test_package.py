@@ -207,13 +207,12 @@ def test_python_blocks_are_found():
     assert python_blocks(text) == [(3, "x = 1\n"), (12, "y = x + 1\n")]
 
 
-def test_every_python_block_of_the_readme_runs(tmp_path, monkeypatch):
+def test_every_python_block_of_the_readme_runs(tmp_path, run_script):
     """In order, in one namespace, in an empty folder: as a reader would type them."""
     blocks = python_blocks(README.read_text())
     assert blocks, "the README shows no Python"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    namespace = {"__name__": "__main__"}
-    for line, code in blocks:
-        padded = "\n" * (line - 1) + code  # so that a traceback names the README's line
-        exec(compile(padded, str(README), "exec"), namespace)
+    script = ""
+    for line, code in blocks:  # each stays in its line, so that a traceback names the README's
+        script += "\n" * (line - 1 - script.count("\n")) + code
+    (tmp_path / "readme.py").write_text(script)
+    run_script(tmp_path / "readme.py")

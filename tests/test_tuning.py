@@ -1,10 +1,14 @@
 """Tuning: both searches find the best point, and no gene has a say in the point at which it is scored."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
+from perler_jax.evidence import region_evidence
 from perler_jax.held_out.cross_validation import held_out_scores
 from perler_jax.held_out.folds import fit_held_out, make_folds
 from perler_jax.held_out.scoring import HeldOutScorer
@@ -37,11 +41,11 @@ class Hills:
         """(points, genes)"""
         return self.heights * np.exp(-0.5 * (self._away(points) ** 2).sum(axis=-1))
 
-    def __call__(self, points, *, every=1):
+    def __call__(self, points, *, quick=False):
         if points.ndim == 3:
             own = [self.everywhere(each)[:, gene] for gene, each in enumerate(points)]
             return np.stack(own, axis=1)
-        return np.where(np.arange(len(self.heights)) % every == 0, self.everywhere(points), np.nan)
+        return np.where(quick & (np.arange(len(self.heights)) % 2 == 1), np.nan, self.everywhere(points))
 
     def derivatives(self, point):
         found = self.everywhere(point)
@@ -139,7 +143,7 @@ def test_genes_of_a_fold_share_their_nested_point(search):
     folds = make_folds(15, 4)
 
     class OfFolds(Hills):
-        def __call__(self, points, *, every=1):
+        def __call__(self, points, *, quick=False):
             fold_of = np.argmax([np.isin(np.arange(15), fold) for fold in folds], axis=0)
             if points.ndim == 3:
                 points = points[fold_of]
@@ -250,12 +254,25 @@ def test_a_scorer_scores_chunk_by_chunk_what_all_folds_at_once_give(embryo):
     expected = held_out_scores(embryo[0], WeightParams(*map(jnp.asarray, points.T)), embryo[1], embryo[2])
     scorer = HeldOutScorer(*embryo)
     np.testing.assert_allclose(scorer(points), expected, rtol=1e-9)
-    some = scorer(points, every=4)
-    looked_at = np.arange(14) % 4 == 0
-    np.testing.assert_allclose(some[:, looked_at], np.asarray(expected)[:, looked_at], rtol=1e-9)
-    assert np.isnan(some[:, ~looked_at]).all()
+    np.testing.assert_array_equal(scorer(points, quick=True), scorer(points))
     own = scorer(points[np.arange(14) % 3][:, None])
     np.testing.assert_allclose(own[0], np.asarray(expected)[np.arange(14) % 3, np.arange(14)], rtol=1e-9)
+
+
+def test_a_quick_look_takes_a_sample_and_sees_nearly_the_same(embryo, monkeypatch):
+    sizes = {"_QUICK_FOLDS": 7, "_QUICK_CELLS": 42, "_QUICK_LOCATIONS": 33}
+    for name, size in sizes.items():
+        monkeypatch.setattr(f"perler_jax.held_out.scoring.{name}", size)
+    fits, y, h = embryo
+    evidence = region_evidence(["left"] * len(y), pd.DataFrame({"left": np.ones(len(h), bool)}))
+    fits = dataclasses.replace(fits, votes=jnp.ones((14, len(y))))
+    scorer = HeldOutScorer(fits, y, h, evidence=evidence.astype(np.float64))
+    points = np.array([[0.5, 0.0], [0.02, 0.1]])
+    quick, whole = scorer(points, quick=True), scorer(points)
+    looked_at = np.arange(14) % 2 == 0
+    assert np.isnan(quick[:, ~looked_at]).all()
+    assert not np.array_equal(quick[:, looked_at], whole[:, looked_at])
+    np.testing.assert_allclose(quick[:, looked_at], whole[:, looked_at], atol=0.25)
 
 
 def test_a_scorers_derivatives_equal_finite_differences(embryo):
@@ -274,8 +291,8 @@ def test_changing_a_genes_reference_changes_its_score_but_not_its_nested_point(e
     scorer = HeldOutScorer(fits, y, h)
 
     class Spoiled:
-        def __call__(self, points, *, every=1):
-            found = scorer(points, every=every)
+        def __call__(self, points, *, quick=False):
+            found = scorer(points, quick=quick)
             found[:, 4] *= -0.3
             return found
 
