@@ -166,7 +166,8 @@ def run_em(
         e_step: params -> statistics, with ``log_likelihood``.
         m_step: (statistics, params) -> params.
         tolerance: for "relative", the gain of the mean log-likelihood relative to its size that ends the
-            run; for "released", the gain of the total in nats (the released program's 0.01).
+            run, the last one or all that is still to come; for "released", the gain of the total in nats (the
+            released program's 0.01).
         max_steps: most M steps (static: the history has this length plus one).
         stop_rule: "relative" or "released".
         accelerate: extrapolate from the last two M steps (`secant_step`). An extrapolation that lowers the
@@ -197,7 +198,11 @@ def run_em(
         scale = jnp.abs(statistics.log_likelihood) if stop_rule == "relative" else 1.0
         n_steps = n_steps + 1
         history = history.at[n_steps].set(statistics.log_likelihood)
-        return params, statistics, last, history, n_steps, gain < tolerance * scale
+        least = tolerance * scale
+        done = gain < least
+        if stop_rule == "relative":
+            done = done | (_still_to_gain(history, n_steps) < least)
+        return params, statistics, last, history, n_steps, done
 
     statistics = e_step(start)
     history = jnp.full(max_steps + 1, jnp.nan, statistics.log_likelihood.dtype)
@@ -206,6 +211,18 @@ def run_em(
     state = (start, statistics, last, history, jnp.array(0), jnp.array(False))
     params, _, _, history, n_steps, converged = jax.lax.while_loop(unfinished, step, state)
     return EMResult(params, history, n_steps, converged)
+
+
+def _still_to_gain(history: Float[Array, " history"], n_steps: Int[Array, ""]) -> Float[Array, ""]:
+    """All later gains together (Aitken), were each the same share of the one before; infinite if it is not.
+
+    The share is the larger one of the last two, because one extrapolated step may gain little by accident.
+    """
+    gains = jnp.diff(history[jnp.maximum(n_steps - jnp.arange(4), 0)][::-1])
+    falls = (gains[:-1] > 0) & (gains[1:] >= 0) & (gains[1:] < gains[:-1])
+    share = jnp.where(falls, gains[1:], 0.0) / jnp.where(falls, gains[:-1], 1.0)
+    largest = share.max()
+    return jnp.where(falls.all() & (n_steps >= 3), gains[-1] * largest / (1 - largest), jnp.inf)
 
 
 @functools.partial(

@@ -56,6 +56,10 @@ class CellEvidence:
         """On the device in another precision."""
         return CellEvidence(jnp.asarray(self.of_cells, dtype), jnp.asarray(self.of_locations, dtype))
 
+    def sample(self, cells: Any, locations: Any) -> CellEvidence:
+        """Of some cells and locations, given as indices."""
+        return CellEvidence(self.of_cells[..., cells, :], self.of_locations[..., locations, :])
+
 
 def region_evidence(
     cell_regions: Any, location_regions: pd.DataFrame, *, error: float = 0.01
