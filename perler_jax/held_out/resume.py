@@ -26,11 +26,11 @@ class KeptScorer:
     checkpoint: Checkpoint
 
     def __call__(
-        self, points: Float[np.ndarray, "*folds points 2"], *, every: int = 1
+        self, points: Float[np.ndarray, "*folds points 2"], *, quick: bool = False
     ) -> Float[np.ndarray, "points landmarks"]:
         """As the scorer's."""
-        name = f"scores-{fingerprint(points, every)[:24]}"
-        return self.checkpoint.keep(name, lambda: {"scores": self.scorer(points, every=every)})["scores"]
+        name = f"scores-{fingerprint(points, quick)[:24]}"
+        return self.checkpoint.keep(name, lambda: {"scores": self.scorer(points, quick=quick)})["scores"]
 
     def derivatives(
         self, point: Float[np.ndarray, " 2"]

@@ -24,6 +24,8 @@ from perler_jax.weights import WeightParams
 __all__ = ["HeldOutScorer"]
 
 _CHUNK = 12  # folds per call
+# A quick look takes at most so many: an optimum shows its place in as few.
+_QUICK_FOLDS, _QUICK_CELLS, _QUICK_LOCATIONS = 12, 4000, 1000
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -54,16 +56,19 @@ class HeldOutScorer:
         return f"HeldOutScorer({self.fits!r}, {self.score})"
 
     def __call__(
-        self, points: Float[np.ndarray, "*folds points 2"], *, every: int = 1
+        self, points: Float[np.ndarray, "*folds points 2"], *, quick: bool = False
     ) -> Float[np.ndarray, "points landmarks"]:
         """Scores at (alpha, beta) points: shared (points, 2), or one set per fold (folds, points, 2).
 
         Args:
             points: alpha and beta.
-            every: look at every so many folds only; the genes of the others are NaN.
+            quick: look at a sample of the folds (the genes of the others are NaN), cells and locations, for
+                shared points only.
         """
+        if quick:
+            return self._sample(points)
         merged = np.full((points.shape[-2], self.cells.shape[1]), np.nan)
-        for rows, chunk in self._chunks(every):
+        for rows, chunk in self._chunks():
             own = points if points.ndim == 2 else points[rows]
             scored = held_out_scores(chunk, self._weights(own), **self._options())
             found = np.asarray(scored, np.float64)
@@ -76,7 +81,7 @@ class HeldOutScorer:
         """Scores at one point with their exact derivatives in alpha and beta, by forward mode in one pass."""
         scores = np.full(self.cells.shape[1], np.nan)
         slopes = np.full((self.cells.shape[1], 2), np.nan)
-        for _, chunk in self._chunks(1):
+        for _, chunk in self._chunks():
             found, slope = _with_derivatives(chunk, jnp.asarray(point, self.cells.dtype), **self._options())
             held = ~np.isnan(found)
             scores[held], slopes[held] = np.asarray(found)[held], np.asarray(slope)[held]
@@ -91,18 +96,57 @@ class HeldOutScorer:
         values = jnp.asarray(points, self.cells.dtype)
         return WeightParams(values[..., 0], values[..., 1])
 
-    def _chunks(self, every: int) -> list[tuple[np.ndarray, HeldOutFits]]:
+    def _folds(self, rows: Any) -> HeldOutFits:
+        """Some folds; taken on the host, where that compiles nothing."""
+        leaves, structure = self._on_host
+        return jax.tree.unflatten(structure, [jnp.asarray(leaf[rows]) for leaf in leaves])
+
+    @functools.cached_property
+    def _on_host(self) -> tuple[list[np.ndarray], Any]:
+        leaves, structure = jax.tree.flatten(self.fits)
+        return [np.asarray(leaf) for leaf in leaves], structure
+
+    @functools.cached_property
+    def _sample(self) -> HeldOutScorer:
+        """The same on a sample."""
+        (n_cells, _), (n_locations, _) = self.cells.shape, self.reference.shape
+        folds = slice(None, None, max(1, len(self.fits.n_steps) // _QUICK_FOLDS))
+        cells, locations = _some(n_cells, _QUICK_CELLS), _some(n_locations, _QUICK_LOCATIONS)
+        fits = self._folds(folds)
+        prior, pull, votes = fits.params.log_location_weights, fits.pull, fits.votes
+        fits = dataclasses.replace(
+            fits,
+            params=dataclasses.replace(
+                fits.params, log_location_weights=None if prior is None else prior[:, locations]
+            ),
+            votes=None if votes is None else votes[:, cells],
+            pull=None if pull is None else pull.sample(cells, locations),
+        )
+        return dataclasses.replace(
+            self,
+            fits=fits,
+            cells=self.cells[cells],
+            reference=self.reference[locations],
+            evidence=None if self.evidence is None else self.evidence.sample(cells, locations),
+        )
+
+    def _chunks(self) -> list[tuple[np.ndarray, HeldOutFits]]:
         """Folds in groups of one size; the last is filled up with folds that hold nothing out."""
-        rows = np.arange(0, len(self.fits.n_steps), every)
+        rows = np.arange(len(self.fits.n_steps))
         size = min(_CHUNK, len(self.fits.n_steps))
         chunks = []
         for start in range(0, len(rows), size):
             taken = rows[start : start + size]
             filled = np.concatenate([taken, np.repeat(taken[-1:], size - len(taken))])
-            chunk = jax.tree.map(lambda leaf, at=filled: leaf[at], self.fits)
-            held = chunk.held & (jnp.arange(size) < len(taken))[:, None]
+            chunk = self._folds(filled)
+            held = chunk.held & (np.arange(size) < len(taken))[:, None]
             chunks.append((filled, dataclasses.replace(chunk, held=held)))
         return chunks
+
+
+def _some(count: int, most: int) -> np.ndarray:
+    """Indices of all, or of as many at random as are looked at."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:most])
 
 
 @functools.partial(jax.jit, static_argnames=("covariance", "score", "tiles"))

@@ -6,14 +6,13 @@ Removing a gene from the sum, as nested scores do for every gene, then costs not
 from __future__ import annotations
 
 import numpy as np
-import scipy.optimize
 from jaxtyping import Bool, Float
 
 __all__ = ["Surrogate", "patch", "slope_of_unstretch", "stretch", "unstretch"]
 
 # ln(1 + alpha / 0.005) and ln(1 + beta / 0.05): logarithms, in which zero ("absent") is still a point.
 _UNIT = np.array([0.005, 0.05])
-_SIDE = 4  # points per side of a patch: sixteen values for the ten coefficients of a cubic
+_SIDE = 4  # points per side of a patch; without its corners twelve values for the ten coefficients of a cubic
 _STEP = 0.7  # between neighbouring points: a patch spans more than a step of the coarse grid
 
 
@@ -38,7 +37,8 @@ def patch(centre: Float[np.ndarray, " 2"]) -> Float[np.ndarray, "points 2"]:
     middle = np.maximum(stretch(centre), half)
     steps = np.linspace(-half, half, _SIDE)
     around = np.stack([each.ravel() for each in np.meshgrid(steps, steps, indexing="ij")], axis=1)
-    return unstretch(middle + around)
+    corner = (np.abs(around) == half).all(axis=1)
+    return unstretch(middle + around[~corner])
 
 
 class Surrogate:
@@ -60,12 +60,20 @@ class Surrogate:
     def maximise(self, keep: Bool[np.ndarray, " genes"]) -> tuple[Float[np.ndarray, " 2"], bool, float]:
         """Best (alpha, beta) of the kept genes on the patch, whether it lies inside, and their sum there."""
         total = self.coefficients[:, keep].sum(axis=1)
-        result = scipy.optimize.minimize(
-            lambda z: -(_basis(z[None]) @ total).item(), np.zeros(2), method="L-BFGS-B", bounds=[(-1, 1)] * 2
-        )
+        # A mesh, and a finer one around its best point.
+        best = np.zeros(2)
+        for width in (1.0, 0.05):
+            mesh = np.clip(best + width * _MESH, -1, 1)
+            values = _basis(mesh) @ total
+            best = mesh[values.argmax()]
         # The edge at zero has nothing beyond it.
-        inside = (result.x < 0.999) & ((result.x > -0.999) | (self.centre - self.scale < 1e-9))
-        return unstretch(self.centre + self.scale * result.x), bool(inside.all()), float(-result.fun)
+        inside = (best < 0.999) & ((best > -0.999) | (self.centre - self.scale < 1e-9))
+        return unstretch(self.centre + self.scale * best), bool(inside.all()), float(values.max())
+
+    def total(self, point: Float[np.ndarray, " 2"]) -> float:
+        """Sum over all genes at a point; outside of the patch of the nearest one on it."""
+        at = np.clip((stretch(point) - self.centre) / self.scale, -1, 1)
+        return float((_basis(at[None]) @ self.coefficients).sum())
 
     def covers(self, point: Float[np.ndarray, " 2"]) -> bool:
         """Whether a point lies so near the patch that it belongs to the same basin."""
@@ -84,6 +92,7 @@ class Surrogate:
         return -second / np.outer(self.scale, self.scale)
 
 
+_MESH = np.stack(np.meshgrid(*[np.linspace(-1, 1, 41)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
 _POWERS = [(i, j) for i in range(4) for j in range(4 - i)]
 
 

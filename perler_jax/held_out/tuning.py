@@ -8,6 +8,7 @@ genes are held out together).
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Literal, Protocol, runtime_checkable
 
@@ -42,8 +43,9 @@ COARSE_GRID = (
 # The released program searches 20 x 20 points, even in the square roots, then polishes by Nelder-Mead.
 RELEASED_GRID = (np.linspace(0.0, 1.0, 20) ** 2, np.linspace(0.01, 1.0, 20) ** 2)
 
-_COARSE_FOLDS = 12  # a basin shows in as many folds; the optimum is found on all of them
-_AT_ONCE = 16  # points per pass over the distances: more gain nothing and cost memory
+_AT_ONCE = 12  # points per pass over the distances, as many as a patch has: more gain nothing and cost memory
+_FLAT = 5e-3  # relative gain of J for which a patch is not moved: alpha and beta trade along a ridge
+_ENOUGH = 1e-3  # relative gain of J that is not searched for: hundredths of a nat change no prediction
 
 
 @runtime_checkable
@@ -51,9 +53,12 @@ class Scorer(Protocol):
     """Held-out scores as a function of (alpha, beta): `HeldOutScorer`, or a user's own."""
 
     def __call__(
-        self, points: Float[np.ndarray, "*folds points 2"], *, every: int = 1
+        self, points: Float[np.ndarray, "*folds points 2"], *, quick: bool = False
     ) -> Float[np.ndarray, "points landmarks"]:
-        """Scores at shared points (points, 2) or one set per fold; NaN where not held out."""
+        """Scores at shared points (points, 2) or one set per fold; NaN where not held out.
+
+        A quick look may take some folds, cells and locations only: it must show where to search.
+        """
 
     def derivatives(
         self, point: Float[np.ndarray, " 2"]
@@ -96,7 +101,9 @@ class Tuning:
         )
 
 
-def objective_terms(scores: jax.Array | np.ndarray, objective: Objective = "mutual_information") -> jax.Array:
+def objective_terms(
+    scores: jax.Array | np.ndarray, objective: Objective = "mutual_information"
+) -> jax.Array | np.ndarray:
     """Each gene's term of J; NaN scores (genes never held out) count nothing.
 
     Args:
@@ -106,10 +113,16 @@ def objective_terms(scores: jax.Array | np.ndarray, objective: Objective = "mutu
 
     Note: the paper's form rewards a prediction that is anticorrelated with the reference.
     """
+    xp = np if isinstance(scores, np.ndarray) else jnp  # on the host there is nothing to compile
     # A perfect score would be worth infinitely much, and hide every other gene.
-    squared = jnp.minimum(jnp.where(jnp.isnan(scores), 0.0, scores) ** 2, 1 - 1e-6)
-    terms = -0.5 * jnp.log1p(-squared)
-    return jnp.where(scores < 0, -terms, terms) if objective == "signed" else terms
+    squared = xp.minimum(xp.where(xp.isnan(scores), 0.0, scores) ** 2, 1 - 1e-6)
+    terms = -0.5 * xp.log1p(-squared)
+    return xp.where(scores < 0, -terms, terms) if objective == "signed" else terms
+
+
+@functools.partial(jax.jit, static_argnames="objective")
+def _slopes_of_terms(scores: jax.Array, objective: Objective) -> jax.Array:
+    return jax.grad(lambda each: objective_terms(each, objective).sum())(scores)
 
 
 def tune_weights(
@@ -127,8 +140,8 @@ def tune_weights(
         scorer: held-out scores of any points.
         folds: landmark indices of each fold.
         objective: see `objective_terms`.
-        search: "gradient": a coarse grid and a patch on some folds, a patch on all of them around the best
-            point, then L-BFGS with exact derivatives; "grid": a fine grid polished by Nelder-Mead,
+        search: "gradient": quick looks at a coarse grid and at patches, a patch on everything around the
+            best point, then L-BFGS with exact derivatives; "grid": a fine grid polished by Nelder-Mead,
             as the released program does.
         grid: alpha and beta values; None takes `COARSE_GRID` or `RELEASED_GRID`.
         report: told how many points were just evaluated.
@@ -141,7 +154,7 @@ def tune_weights(
     find = _by_gradient if search == "gradient" else _by_grid
     alphas, betas = grid or (COARSE_GRID if search == "gradient" else RELEASED_GRID)
     start = np.stack([each.ravel() for each in np.meshgrid(alphas, betas, indexing="ij")], axis=1)
-    evaluator = _Evaluator(scorer, objective, len(folds), report)
+    evaluator = _Evaluator(scorer, objective, report)
     points, table, path, surrogates = find(evaluator, start, folds)
 
     terms = evaluator.terms(table)
@@ -170,7 +183,7 @@ def tune_weights(
 def usual_points(search: Search) -> int:
     """How many points a search usually evaluates: what a progress bar expects."""
     alphas, betas = COARSE_GRID if search == "gradient" else RELEASED_GRID
-    return len(alphas) * len(betas) + (2 * _AT_ONCE + 2 if search == "gradient" else 60)
+    return len(alphas) * len(betas) + (4 * _AT_ONCE + 5 if search == "gradient" else 60)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,28 +192,27 @@ class _Evaluator:
 
     scorer: Scorer
     objective: Objective
-    n_folds: int
     report: Callable[[int], object]
 
     def terms(self, table: np.ndarray) -> np.ndarray:
         return np.asarray(objective_terms(table, self.objective), np.float64)
 
-    def table(self, points: np.ndarray, *, every: int = 1) -> np.ndarray:
+    def table(self, points: np.ndarray, *, quick: bool = False) -> np.ndarray:
         """(points, landmarks); the last pass is filled up so that one compiled program serves all."""
         rows, size = [], min(_AT_ONCE, len(points))
         for start in range(0, len(points), size):
             batch = points[start : start + size]
             filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
-            rows.append(self.scorer(filled, every=every)[: len(batch)])
+            rows.append(self.scorer(filled, quick=quick)[: len(batch)])
             self.report(len(batch))
         return np.concatenate(rows)
 
     def derivatives(self, point: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
         """Scores, J and its slope in the coordinates of the search."""
         scores, slopes = self.scorer.derivatives(point)
-        of_scores = jax.grad(lambda each: objective_terms(each, self.objective).sum())(jnp.asarray(scores))
+        of_scores = np.asarray(_slopes_of_terms(jnp.asarray(scores), self.objective), np.float64)
         held = ~np.isnan(scores)
-        slope = np.asarray(of_scores, np.float64)[held] @ slopes[held] * slope_of_unstretch(point)
+        slope = of_scores[held] @ slopes[held] * slope_of_unstretch(point)
         self.report(1)
         return scores, float(self.terms(scores).sum()), slope
 
@@ -210,25 +222,31 @@ _Found = tuple[np.ndarray, np.ndarray, np.ndarray, list[Surrogate]]
 
 def _by_gradient(evaluate: _Evaluator, start: np.ndarray, folds: list) -> _Found:
     """Points and scores on all folds, path, and the surrogates of the last patch in each basin."""
-    few = max(1, evaluate.n_folds // _COARSE_FOLDS)
-    coarse = evaluate.terms(evaluate.table(start, every=few))
-    seen = {int(coarse.sum(axis=1).argmax())}
-    best, _ = _patches(evaluate, start[min(seen)], every=few)
-    best, (points, table, surrogate) = _patches(evaluate, best, every=1)
+    coarse = evaluate.terms(evaluate.table(start, quick=True))
+    found = int(coarse.sum(axis=1).argmax())
+    best, (_, _, sketch) = _patches(evaluate, start[found], quick=True)
+    best, (points, table, surrogate) = _patches(evaluate, best)
     # A fold without which another basin is the best is tuned there: it has no say in where it is scored.
-    surrogates = [surrogate]
+    surrogates, rivals = [surrogate], {}
     for fold in folds:
-        at = int((coarse.sum(axis=1) - coarse[:, fold].sum(axis=1)).argmax())
-        if at not in seen and not any(each.covers(start[at]) for each in surrogates):
-            other, _ = _patches(evaluate, start[at], every=few)
-            _, (more, rows, found) = _patches(evaluate, other, every=1)
-            surrogates.append(found)
+        keep = _all_but(fold, coarse.shape[1])
+        at = int(coarse[:, keep].sum(axis=1).argmax())
+        if at == found or any(each.covers(start[at]) for each in surrogates):
+            continue
+        if at not in rivals:
+            rivals[at] = _patches(evaluate, start[at], quick=True)
+        other, (_, _, rival) = rivals[at]
+        most = sketch.maximise(keep)[2]
+        if rival.maximise(keep)[2] > most + _FLAT * abs(most):
+            _, (more, rows, of_other) = _patches(evaluate, other)
+            surrogates.append(of_other)
             points, table = np.concatenate([points, more]), np.concatenate([table, rows])
-        seen.add(at)
     # Axes in which the patch is round: along the ridge where alpha and beta trade against each other J hardly
-    # changes. A direction in which the patch is not concave still gets a length.
+    # changes. A direction in which the patch is flat or not concave gets the length over which a bend of a
+    # hundredth of J would be seen.
     eigenvalues, vectors = np.linalg.eigh(surrogate.curvature(best))
-    axes = vectors / np.sqrt(np.maximum(np.abs(eigenvalues), 1e-2))
+    height = abs(surrogate.total(best))
+    axes = vectors / np.sqrt(np.maximum(np.abs(eigenvalues), 0.02 * height))
     path: list[list[float]] = []
     visited: list[np.ndarray] = []
 
@@ -239,8 +257,8 @@ def _by_gradient(evaluate: _Evaluator, start: np.ndarray, folds: list) -> _Found
         visited.append(scores)
         return -value, -(axes.T @ np.where(at > 0, slope, 0.0))
 
-    # A relative gain of 1e-4 (a few thousandths of a nat) changes no prediction that anybody could see.
-    options = {"ftol": 1e-4, "gtol": 5e-2, "maxiter": 10}
+    # In these axes a slope of s promises a gain of s^2 / 2.
+    options = {"ftol": _ENOUGH, "gtol": np.sqrt(2 * _ENOUGH * height), "maxiter": 10}
     scipy.optimize.minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", options=options)
     steps = np.array(path)
     points, table = np.concatenate([points, steps[:, :2]]), np.concatenate([table, np.array(visited)])
@@ -248,16 +266,16 @@ def _by_gradient(evaluate: _Evaluator, start: np.ndarray, folds: list) -> _Found
 
 
 def _patches(
-    evaluate: _Evaluator, best: np.ndarray, *, every: int
+    evaluate: _Evaluator, best: np.ndarray, *, quick: bool = False
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, Surrogate]]:
-    """Patch after patch, each around the best of the last, until one has its maximum inside."""
+    """Patch after patch, each around the best of the last, until one has its maximum inside or is flat."""
     points, table = [], []
     for _ in range(4):
         points.append(patch(best))
-        table.append(evaluate.table(points[-1], every=every))
+        table.append(evaluate.table(points[-1], quick=quick))
         surrogate = Surrogate(points[-1], evaluate.terms(table[-1]))
-        best, inside, _ = surrogate.maximise(np.ones(table[-1].shape[1], bool))
-        if inside:
+        before, (best, inside, most) = best, surrogate.maximise(np.ones(table[-1].shape[1], bool))
+        if inside or most - surrogate.total(before) < _FLAT * abs(most):
             break
     return best, (np.concatenate(points), np.concatenate(table), surrogate)
 
@@ -284,8 +302,14 @@ def _without(
     fold: np.ndarray, points: np.ndarray, terms: np.ndarray, surrogates: list[Surrogate]
 ) -> np.ndarray:
     """(2,) the optimum without one fold: the best evaluated point, or the best of the surrogates."""
-    keep = np.ones(terms.shape[1], bool)
-    keep[fold] = False
+    keep = _all_but(fold, terms.shape[1])
     if surrogates:
         return max((each.maximise(keep) for each in surrogates), key=lambda found: found[2])[0]
     return points[terms[:, keep].sum(axis=1).argmax()]
+
+
+def _all_but(fold: np.ndarray, n_genes: int) -> np.ndarray:
+    """(genes,) which are not in a fold."""
+    keep = np.ones(n_genes, bool)
+    keep[fold] = False
+    return keep
