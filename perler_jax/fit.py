@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from jaxtyping import Float, Shaped
-from tqdm import tqdm
 
 from perler_jax.annotation import package_version, plain_fields, result_shell, units_of
+from perler_jax.cell_weights import CellWeights
 from perler_jax.density import cell_votes, foreign_cells, responsibilities
 from perler_jax.em import EMResult
 from perler_jax.errors import PerlerInputError
@@ -28,7 +28,7 @@ from perler_jax.inputs.intake import as_cells
 from perler_jax.inputs.labels import positions
 from perler_jax.metagenes import MetageneMap
 from perler_jax.preprocessing import Preprocessing, reference_landmarks
-from perler_jax.reconstruction import gene_block_size, reconstruct_blocks, zscore
+from perler_jax.reconstruction import fill, gene_block_size, reconstruct_blocks, zscore
 from perler_jax.refinement import Refinement, Refiner, standard_landmarks
 from perler_jax.scale.checkpoint import fingerprint
 from perler_jax.scale.store import check_target, stream_to_file
@@ -137,14 +137,7 @@ class PerlerFit:
         expression = self.expression(cells)
         names = expression.genes if genes is None else np.asarray(list(genes), dtype=object)
         values = np.empty((len(self.reference.locations), len(names)), self.settings.dtype)
-        start = 0
-        with tqdm(
-            total=len(names), desc="reconstruct", unit="gene", disable=not progress, leave=False
-        ) as bar:
-            for result in self._blocks(expression, names, self._block_size(len(names))):
-                values[:, start : start + result.shape[1]] = result
-                start += result.shape[1]
-                bar.update(result.shape[1])
+        fill(values, self._blocks(expression, names, self._block_size(len(names))), progress=progress)
         return self._annotate(zscore(values) if standardise else values, names, standardise)
 
     def reconstruct_to(
@@ -243,6 +236,13 @@ class PerlerFit:
                 self._covariance(),
             )
 
+    def cell_weights(self) -> CellWeights:
+        """How much each cell counts at each location: what predictions average with."""
+        with device_precision(self.settings.dtype):
+            near, far = self.distance_space()
+            pi, evidence = self.em.params.log_location_weights, self.prediction_evidence()
+            return CellWeights(self.weights, near, far, pi, evidence, self.votes())
+
     def evidence_on_device(self, rows: Any = slice(None)) -> CellEvidence | None:
         """The evidence of all or some cells, in the precision of the fit; None where there is none."""
         if self.evidence is None:
@@ -317,16 +317,10 @@ class PerlerFit:
         """Predictions of the named genes, block by block."""
         blocks = expression.gene_blocks(list(names), size)  # names are looked up before anything is computed
         with device_precision(self.settings.dtype):
-            near, far = self.distance_space()
             for _, result in reconstruct_blocks(
-                self.weights,
-                near,
-                far,
-                self.em.params.log_location_weights,
+                self.cell_weights(),
                 blocks,
                 preprocess=self.preprocessing.apply,
-                evidence=self.prediction_evidence(),
-                votes=self.votes(),
                 refiner=self._refiner(expression),
                 block_size=size,
             ):

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pandas as pd
 
+from perler_jax.cell_weights import CellWeights
 from perler_jax.density import cell_votes
 from perler_jax.em import EMResult, fit_em, initial_params
 from perler_jax.evidence import CellEvidence
@@ -29,7 +30,7 @@ from perler_jax.selection import Selection, choose_refinement, choose_weights, f
 from perler_jax.settings import PerlerSettings, device_precision
 from perler_jax.streaming import Tiles
 from perler_jax.validation import weight_point
-from perler_jax.weights import WeightParams, distance_space, weighted_means
+from perler_jax.weights import WeightParams, distance_space
 
 logger = logging.getLogger("perler_jax")
 
@@ -174,15 +175,15 @@ def _score_landmarks(problem: Problem, em: EMResult, selection: Selection) -> pd
         problem.atlas.coordinates,
     )
     rest, carried = refiner.split(problem.landmarks, problem.cells)
-    means = weighted_means(
+    source = CellWeights(
         WeightParams.single(*selection.weights, x.dtype),
         near,
         far,
         em.params.log_location_weights,
-        problem.on_device(rest),
-        evidence=known if selection.pull is None else selection.pull,
-        votes=cell_votes(em.params, x, r, known),
-    )[0]
+        known if selection.pull is None else selection.pull,
+        cell_votes(em.params, x, r, known),
+    )
+    means = source.mean(problem.on_device(rest))
     refitted = problem.on_device(refiner.smooth(np.asarray(means) + carried))
     compare = roc_auc if problem.measure == "auc" else correlation
     found = compare(refitted.T, problem.on_device(problem.reference).T)

@@ -38,6 +38,7 @@ LAYERS = [
             "acceleration",
             "em",
             "weights",
+            "cell_weights",
             "neighbourhood",
         ],
     ),

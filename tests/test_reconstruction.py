@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from perler_jax.cell_weights import CellWeights
 from perler_jax.inputs.intake import as_cells
 from perler_jax.preprocessing import preprocess_cells
 from perler_jax.reconstruction import gene_block_size, reconstruct_blocks, zscore
@@ -42,10 +43,9 @@ def reconstruct(cells, near, far, genes=None, size=4, dtype=np.float64):
     """Names and values of all blocks, joined."""
     found = list(
         reconstruct_blocks(
-            WeightParams.single(*POINT, dtype),
-            jnp.asarray(near, dtype),
-            jnp.asarray(far, dtype),
-            None,
+            CellWeights(
+                WeightParams.single(*POINT, dtype), jnp.asarray(near, dtype), jnp.asarray(far, dtype)
+            ),
             cells.gene_blocks(genes, size),
             preprocess=preprocess_cells(cells).apply,
             block_size=size,

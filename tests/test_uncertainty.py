@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from perler_jax import PerlerInputError, PerlerSettings, fit_perler, load_fit, simulate_embryo
+from perler_jax.cell_weights import CellWeights
 from perler_jax.evidence import CellEvidence
 from perler_jax.held_out.cross_validation import held_out_predictions
 from perler_jax.reconstruction import gene_block_size
@@ -17,7 +18,6 @@ from perler_jax.trust.bootstrap import bootstrap_blocks, bootstrap_patterns
 from perler_jax.trust.predictor import fold_predictors, landmark_table, whole_predictor
 from perler_jax.trust.summary import fit_intervals, held_out_patterns, summarise
 from perler_jax.trust.uncertainty import (
-    CellWeights,
     cell_concentration,
     effective_cells,
     weighted_spread,

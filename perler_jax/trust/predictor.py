@@ -16,13 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
+from perler_jax.cell_weights import CellWeights
 from perler_jax.errors import PerlerInputError
 from perler_jax.fit import PerlerFit
 from perler_jax.inputs.data import CellExpression
 from perler_jax.preprocessing import centre, reference_landmarks
 from perler_jax.reconstruction import gene_block_size
 from perler_jax.refinement import Refinement, Refiner, standard_landmarks
-from perler_jax.trust.uncertainty import CellWeights, cell_concentration, weighted_spread
+from perler_jax.trust.uncertainty import cell_concentration, weighted_spread
 from perler_jax.weights import WeightParams, distance_space
 
 __all__ = [
@@ -122,16 +123,7 @@ def landmark_table(fit: PerlerFit, expression: CellExpression) -> LandmarkTable:
 
 def whole_predictor(fit: PerlerFit, landmarks: LandmarkTable) -> Predictor:
     """The fit itself: what `PerlerFit.reconstruct` averages."""
-    near, far = fit.distance_space()
-    source = CellWeights(
-        fit.weights,
-        near,
-        far,
-        fit.em.params.log_location_weights,
-        fit.prediction_evidence(),
-        fit.votes(),
-    )
-    return Predictor(source, _refiner(fit, landmarks, np.arange(len(landmarks.names))))
+    return Predictor(fit.cell_weights(), _refiner(fit, landmarks, np.arange(len(landmarks.names))))
 
 
 def fold_predictors(

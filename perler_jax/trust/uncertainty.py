@@ -25,45 +25,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from perler_jax._typing import pytree
+from perler_jax.cell_weights import CellWeights
 from perler_jax.evidence import CellEvidence
 from perler_jax.streaming import Moments, Tiles
 from perler_jax.weights import WeightParams, weight_moments
 
 __all__ = [
-    "CellWeights",
     "Spread",
     "cell_concentration",
     "effective_cells",
     "weighted_spread",
     "weighted_totals",
 ]
-
-
-@pytree
-class CellWeights:
-    """All that makes the weights of cells at locations, without the weights themselves.
-
-    Attributes:
-        weights: one (alpha, beta) point.
-        cells: (cells, metagenes) in `distance_space`.
-        locations: (locations, metagenes) in `distance_space`.
-        log_location_weights: (locations,) ln pi; None is uniform.
-        evidence: what else is known of where each cell is from.
-        votes: (cells,) how much each cell counts; None counts all alike.
-    """
-
-    weights: WeightParams
-    cells: Float[Array, "cells metagenes"]
-    locations: Float[Array, "locations metagenes"]
-    log_location_weights: Float[Array, " locations"] | None = None
-    evidence: CellEvidence | None = None
-    votes: Float[Array, " cells"] | None = None
-
-    def __repr__(self) -> str:
-        if not hasattr(self.cells, "shape"):
-            return "CellWeights(...)"
-        return f"CellWeights({len(self.cells)} cells, {len(self.locations)} locations, {self.weights!r})"
 
 
 class Spread(NamedTuple):
