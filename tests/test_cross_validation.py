@@ -96,6 +96,24 @@ def test_a_fold_equals_a_fit_without_its_genes(sides, folds, reduction, covarian
         np.testing.assert_allclose(scores, oracle.correlations(expected, h)[None], rtol=1e-6)
 
 
+def test_the_fit_of_a_sample_is_only_a_start(monkeypatch):
+    """The optimum is that of all cells and locations; a location weight goes with its location."""
+    rng = np.random.default_rng(1)
+    h = rng.normal(size=(60, 4)) @ rng.normal(size=(4, 9)) + 0.2 * rng.normal(size=(60, 9))
+    y = 0.8 * h[rng.integers(60, size=400)] + 0.3 * rng.normal(size=(400, 9))
+    y, h, folds = y - y.mean(axis=0), h - h.mean(axis=0), make_folds(9, 3)
+    log_pi = jnp.log(jnp.linspace(1.0, 2.0, len(h)))
+    options = {"n_metagenes": 4, "tolerance": 1e-13, "max_steps": 1000, "dtype": np.float64}
+    whole = fit_held_out(y, h, folds, log_location_weights=log_pi, **options)
+    monkeypatch.setattr("perler_jax.held_out.folds._LEAST_CELLS", 100)
+    monkeypatch.setattr("perler_jax.held_out.folds._LEAST_LOCATIONS", 30)
+    sampled = fit_held_out(y, h, folds, log_location_weights=log_pi, **options)
+    assert not np.array_equal(sampled.n_steps, whole.n_steps), "another start takes other steps"
+    for name in ("sensitivity", "background", "noise", "log_location_weights"):
+        found, expected = (np.asarray(getattr(each.params, name)) for each in (sampled, whole))
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_short_folds_are_padded_and_the_padding_counts_nothing(sides):
     fits = fit(*sides, FOLDS["folds of unequal size"])
     np.testing.assert_array_equal(fits.held, [[1, 1, 0], [1, 0, 0], [1, 1, 1]])

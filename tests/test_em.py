@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perler_jax.em import fit_em, initial_params, m_step, run_em
+from perler_jax.em import _still_to_gain, fit_em, initial_params, m_step, run_em
 from perler_jax.mixture import MappingParams, expected_statistics
 from perler_jax.streaming import Tiles
 from tests import oracle
@@ -165,6 +165,27 @@ def test_stop_rules_stop_at_the_first_small_gain(sides, rule, tolerance, acceler
     small = history[1:] - before < (tolerance * np.abs(history[1:]) if rule == "relative" else tolerance)
     assert bool(found.converged)
     np.testing.assert_array_equal(np.flatnonzero(small), [len(small) - 1])
+
+
+def test_what_is_still_to_gain_is_the_rest_of_a_geometric_series():
+    """Gains 8, 4, 2 leave 1 + 1/2 + ... = 2; a step that gains little by accident promises nothing."""
+
+    def left(gains):
+        history = np.cumsum([-100.0, *gains, np.nan, np.nan])
+        return float(_still_to_gain(jnp.asarray(history), jnp.asarray(len(gains))))
+
+    np.testing.assert_allclose(left([8.0, 4.0, 2.0]), 2.0, rtol=1e-12)
+    np.testing.assert_allclose(left([1000.0, 8.0, 4.0, 2.0]), 2.0, rtol=1e-12)
+    assert left([8.0, 4.0]) == np.inf, "two gains show no rate"
+    assert left([8.0, 4.0, 0.01]) >= 0.01, "the larger of both rates counts"
+    assert left([2.0, 4.0, 3.0]) == np.inf, "gains grow"
+
+
+def test_a_run_ends_within_the_tolerance_of_its_optimum_sooner_than_by_its_last_gain(sides):
+    optimum = fit(*sides, tolerance=1e-14, max_steps=1000)
+    loose = fit(*sides, tolerance=1e-5)
+    assert bool(loose.converged)
+    assert 0 <= optimum.log_likelihood - loose.log_likelihood < 2e-5 * abs(optimum.log_likelihood)
 
 
 def test_other_steps_can_be_put_in(sides):
