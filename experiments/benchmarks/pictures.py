@@ -93,10 +93,11 @@ def _dense(table: pd.DataFrame) -> plt.Figure:
 
 
 def _bars(ax: Axes, rows: pd.DataFrame, suffix: str, label: str, title: str) -> None:
-    names = list(dict.fromkeys(rows["quantity"].str.removesuffix(suffix)))
+    rows = rows.assign(work=rows["quantity"].str.removesuffix(suffix))
+    names = list(dict.fromkeys(rows["work"]))
     variants = [each for each in _COLOURS if (rows["variant"] == each).any()]
     for shift, variant in enumerate(variants):
-        own = rows[rows["variant"] == variant].set_index(rows["quantity"].str.removesuffix(suffix))["value"]
+        own = rows[rows["variant"] == variant].drop_duplicates("work").set_index("work")["value"]
         at = np.arange(len(names)) + 0.27 * (shift - (len(variants) - 1) / 2)
         ax.bar(at, own.reindex(names), 0.25, color=_COLOURS[variant], label=_WORDS[variant])
     ax.set(yscale="log", ylabel=label, title=title, xticks=np.arange(len(names)))
