@@ -85,10 +85,10 @@ def _dense(table: pd.DataFrame) -> plt.Figure:
         own = rows[(rows["cells"] == cells) & (rows["locations"] == locations)]
         seconds = own[own["quantity"].str.fullmatch(r"[^:]* cpu")]
         memory = own[own["quantity"].str.endswith(" peak above inputs")]
-        title = f"{cells:,} cells x {locations:,} locations"
+        title = f"{int(cells):,} cells x {int(locations):,} locations"
         _bars(line[0], seconds, " cpu", "CPU seconds", title)
         _bars(line[1], memory, " peak above inputs", "GB above the inputs", title)
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    axes[0, 0].legend(frameon=False, fontsize=8, loc="upper left")
     return figure
 
 
