@@ -30,8 +30,8 @@ from perler_jax.held_out.nested import nested_by_newton
 from perler_jax.held_out.objective import HeldOutObjective
 from perler_jax.held_out.prediction import HeldOutParams, make_held_out_data
 from perler_jax.held_out.scoring import HeldOutScorer
+from perler_jax.held_out.search import objective_terms
 from perler_jax.held_out.tuner import tune
-from perler_jax.held_out.tuning import objective_terms
 from perler_jax.plotting import plot_objective, plot_pattern
 from perler_jax.trust.subsets import landmark_expression
 from perler_jax.weights import WeightParams

@@ -24,7 +24,8 @@ from perler_jax.held_out.neighbours import pull_folds
 from perler_jax.held_out.refinement_tuning import RefinementTuning, refined_scores, tune_refinement
 from perler_jax.held_out.resume import KeptScorer
 from perler_jax.held_out.scoring import HeldOutScorer
-from perler_jax.held_out.tuning import Scorer, Tuning, tune_weights, usual_points
+from perler_jax.held_out.search import Scorer, usual_points
+from perler_jax.held_out.tuning import Tuning, tune_weights
 from perler_jax.neighbourhood import neighbour_evidence
 from perler_jax.problem import Problem
 from perler_jax.refinement import Refinement, candidate_refinements

@@ -11,7 +11,7 @@ import jax
 
 from perler_jax.em import StopRule
 from perler_jax.errors import PerlerInputError
-from perler_jax.held_out.tuning import Objective, Search
+from perler_jax.held_out.search import Objective, Search
 from perler_jax.metagenes import Reduction
 from perler_jax.noise import GAUSSIAN, NoiseFamily, StudentT
 from perler_jax.preprocessing import Normalisation

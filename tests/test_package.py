@@ -69,6 +69,7 @@ LAYERS = [
             "cross_validation",
             "neighbours",
             "surrogate",
+            "search",
             "tuning",
             "scoring",
             "refinement_tuning",

@@ -12,7 +12,8 @@ from perler_jax.evidence import region_evidence
 from perler_jax.held_out.cross_validation import held_out_scores
 from perler_jax.held_out.folds import fit_held_out, make_folds
 from perler_jax.held_out.scoring import HeldOutScorer
-from perler_jax.held_out.tuning import RELEASED_GRID, objective_terms, tune_weights
+from perler_jax.held_out.search import RELEASED_GRID, objective_terms
+from perler_jax.held_out.tuning import tune_weights
 from perler_jax.weights import WeightParams
 from tests import oracle
 

@@ -22,7 +22,8 @@ from perler_jax.held_out.folds import make_folds
 from perler_jax.held_out.neighbours import pull_folds
 from perler_jax.held_out.refinement_tuning import refined_scores
 from perler_jax.held_out.scoring import HeldOutScorer
-from perler_jax.held_out.tuning import objective_terms, tune_weights
+from perler_jax.held_out.search import objective_terms
+from perler_jax.held_out.tuning import tune_weights
 from perler_jax.neighbourhood import expression_neighbours
 from perler_jax.preprocessing import centre, reference_landmarks
 from perler_jax.refinement import candidate_refinements

@@ -14,7 +14,7 @@ from perler_jax import PerlerFit
 from perler_jax.em import EMResult, fit_em, initial_params
 from perler_jax.held_out.folds import fit_held_out
 from perler_jax.held_out.scoring import HeldOutScorer
-from perler_jax.held_out.tuning import objective_terms
+from perler_jax.held_out.search import objective_terms
 from perler_jax.metagenes import Reduction, clip_n_metagenes, fit_metagenes
 from perler_jax.scores.metrics import pearson_by_gene
 from perler_jax.trust.subsets import landmark_expression

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-from perler_jax.held_out.tuning import Objective, Search
+from perler_jax.held_out.search import Objective, Search
 from perler_jax.inputs.checks import CellScale, ReferenceScale
 from perler_jax.metagenes import Reduction
 from perler_jax.preprocessing import Normalisation

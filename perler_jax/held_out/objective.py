@@ -27,7 +27,7 @@ from perler_jax.held_out.prediction import (
     landmark_axes,
     predict_fold,
 )
-from perler_jax.held_out.tuning import Objective, objective_terms
+from perler_jax.held_out.search import Objective, objective_terms
 from perler_jax.inference.implicit import Solver
 
 __all__ = ["HeldOutObjective", "held_out_objective"]

@@ -20,8 +20,8 @@ from jaxtyping import Array, Float, Int
 from perler_jax.evidence import CellEvidence
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.held_out.neighbours import pull_of_fold
+from perler_jax.held_out.search import Objective, objective_terms
 from perler_jax.held_out.surrogate import patch
-from perler_jax.held_out.tuning import Objective, objective_terms
 from perler_jax.refinement import Refinement, regression_coefficients, smoother, standard_landmarks
 from perler_jax.streaming import Tiles
 from perler_jax.weights import Covariance, WeightParams, distance_space, weighted_means

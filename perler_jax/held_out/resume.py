@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from perler_jax.held_out.tuning import Scorer
+from perler_jax.held_out.search import Scorer
 from perler_jax.scale.checkpoint import Checkpoint, fingerprint
 
 __all__ = ["KeptScorer"]
