@@ -22,7 +22,7 @@ CELLS, LOCATIONS, METAGENES = 60, 13, 3
 NAMES = ("sensitivity", "background", "noise")
 DIRECTION = np.random.default_rng(1).normal(size=3 * METAGENES)
 OPTIONS = [{"solver": "dense"}, {"solver": "gmres", "tiles": Tiles(17, 5)}]
-TIGHT = {"tolerance": 1e-14, "max_steps": 2000}
+TIGHT = {"tolerance": 1e-16, "max_steps": 2000}
 
 
 @pytest.fixture(autouse=True)
