@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
-from perler_jax._typing import pytree
-from perler_jax.acceleration import Step, secant_step
+from perler_jax.em_loop import EMResult, StopRule, run_em
 from perler_jax.evidence import CellEvidence
 from perler_jax.mixture import MappingParams, SufficientStatistics, expected_statistics
 from perler_jax.noise import GAUSSIAN, ForeignCells, NoiseFamily
@@ -21,42 +17,7 @@ from perler_jax.streaming import Tiles
 
 _ROUNDING = 8  # units in the last place below which a sum of squares is rounding
 
-StopRule = Literal["relative", "released"]
-
-__all__ = ["EMResult", "StopRule", "fit_em", "foreign_share_step", "initial_params", "m_step", "run_em"]
-
-
-@pytree
-class EMResult:
-    """A fit by EM.
-
-    Attributes:
-        params: the fitted mapping.
-        log_likelihoods: (max_steps,) log-likelihood before each M step and at the end; NaN where not run.
-        n_steps: M steps made.
-        converged: whether the stop rule, not max_steps, ended the run.
-    """
-
-    params: MappingParams
-    log_likelihoods: Float[Array, " history"]
-    n_steps: Int[Array, ""]
-    converged: Bool[Array, ""]
-
-    @property
-    def history(self) -> np.ndarray:
-        """(n_steps + 1,) the log-likelihood after 0, 1, ... M steps."""
-        return np.asarray(self.log_likelihoods)[: int(self.n_steps) + 1]
-
-    @property
-    def log_likelihood(self) -> float:
-        """The log-likelihood at the fitted parameters, in nats."""
-        return float(self.history[-1])
-
-    def __repr__(self) -> str:
-        if np.ndim(self.n_steps):
-            return f"EMResult({len(np.asarray(self.n_steps))} fits)"
-        state = "converged" if bool(self.converged) else "NOT converged"
-        return f"EMResult({state} in {int(self.n_steps)} steps, log-likelihood {self.log_likelihood:.2f})"
+__all__ = ["fit_em", "foreign_share_step", "initial_params", "m_step"]
 
 
 def initial_params(
@@ -143,86 +104,6 @@ def foreign_share_step(foreign: ForeignCells | None, statistics: SufficientStati
         return None
     share = statistics.foreign_mass / (statistics.count + statistics.foreign_mass)
     return dataclasses.replace(foreign, share=jnp.clip(share, 1e-10, 1 - 1e-6))
-
-
-EStep = Callable[[MappingParams], SufficientStatistics]
-MStep = Callable[[SufficientStatistics, MappingParams], MappingParams]
-
-
-def run_em(
-    start: MappingParams,
-    e_step: EStep,
-    m_step: MStep,
-    *,
-    tolerance: float | Array,
-    max_steps: int,
-    stop_rule: StopRule = "relative",
-    accelerate: bool = True,
-) -> EMResult:
-    """The loop itself, for use inside jit: any E step, any M step.
-
-    Args:
-        start: initial parameters.
-        e_step: params -> statistics, with ``log_likelihood``.
-        m_step: (statistics, params) -> params.
-        tolerance: for "relative", the gain of the mean log-likelihood relative to its size that ends the
-            run, the last one or all that is still to come; for "released", the gain of the total in nats (the
-            released program's 0.01).
-        max_steps: most M steps (static: the history has this length plus one).
-        stop_rule: "relative" or "released".
-        accelerate: extrapolate from the last two M steps (`secant_step`). An extrapolation that lowers the
-            log-likelihood is dropped for the plain M step, so the log-likelihood never falls.
-    """
-
-    def unfinished(state: tuple) -> Array:
-        return ~state[-1] & (state[-2] < max_steps)
-
-    def step(state: tuple) -> tuple:
-        params, statistics, last, history, n_steps, _ = state
-        plain = m_step(statistics, params)
-        before = statistics.log_likelihood
-        if accelerate:
-            this = Step(params, plain, statistics)
-            further = jax.lax.cond(n_steps > 0, secant_step, lambda _, this: this.after, last, this)
-            gained = e_step(further)
-            params, statistics = jax.lax.cond(
-                gained.log_likelihood >= before,
-                lambda: (further, gained),
-                lambda: (plain, e_step(plain)),
-            )
-            last = this
-        else:
-            params, statistics = plain, e_step(plain)
-        # An extrapolated step may gain next to nothing far from the optimum: two of them must.
-        gain = statistics.log_likelihood - history[jnp.maximum(n_steps - int(accelerate), 0)]
-        scale = jnp.abs(statistics.log_likelihood) if stop_rule == "relative" else 1.0
-        n_steps = n_steps + 1
-        history = history.at[n_steps].set(statistics.log_likelihood)
-        least = tolerance * scale
-        done = gain < least
-        if stop_rule == "relative":
-            done = done | (_still_to_gain(history, n_steps) < least)
-        return params, statistics, last, history, n_steps, done
-
-    statistics = e_step(start)
-    history = jnp.full(max_steps + 1, jnp.nan, statistics.log_likelihood.dtype)
-    history = history.at[0].set(statistics.log_likelihood)
-    last = Step(start, start, statistics) if accelerate else None
-    state = (start, statistics, last, history, jnp.array(0), jnp.array(False))
-    params, _, _, history, n_steps, converged = jax.lax.while_loop(unfinished, step, state)
-    return EMResult(params, history, n_steps, converged)
-
-
-def _still_to_gain(history: Float[Array, " history"], n_steps: Int[Array, ""]) -> Float[Array, ""]:
-    """All later gains together (Aitken), were each the same share of the one before; infinite if it is not.
-
-    The share is the larger one of the last two, because one extrapolated step may gain little by accident.
-    """
-    gains = jnp.diff(history[jnp.maximum(n_steps - jnp.arange(4), 0)][::-1])
-    falls = (gains[:-1] > 0) & (gains[1:] >= 0) & (gains[1:] < gains[:-1])
-    share = jnp.where(falls, gains[1:], 0.0) / jnp.where(falls, gains[:-1], 1.0)
-    largest = share.max()
-    return jnp.where(falls.all() & (n_steps >= 3), gains[-1] * largest / (1 - largest), jnp.inf)
 
 
 @functools.partial(

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import pandas as pd
 
-from perler_jax.em import EMResult
+from perler_jax.em_loop import EMResult
 from perler_jax.evidence import CellEvidence
 from perler_jax.fit import FORMAT_VERSION, KIND, PerlerFit
 from perler_jax.held_out.folds import HeldOutFits

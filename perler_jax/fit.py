@@ -17,7 +17,7 @@ from jaxtyping import Float, Shaped
 from perler_jax.annotation import package_version, plain_fields, result_shell, units_of
 from perler_jax.cell_weights import CellWeights
 from perler_jax.density import cell_votes, foreign_cells, responsibilities
-from perler_jax.em import EMResult
+from perler_jax.em_loop import EMResult
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
 from perler_jax.held_out.folds import HeldOutFits

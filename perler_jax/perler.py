@@ -18,7 +18,8 @@ import pandas as pd
 
 from perler_jax.cell_weights import CellWeights
 from perler_jax.density import cell_votes
-from perler_jax.em import EMResult, fit_em, initial_params
+from perler_jax.em import fit_em, initial_params
+from perler_jax.em_loop import EMResult
 from perler_jax.evidence import CellEvidence
 from perler_jax.fit import PerlerFit
 from perler_jax.held_out.cross_validation import correlation, roc_auc

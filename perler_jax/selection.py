@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Float
 from tqdm import tqdm
 
-from perler_jax.em import EMResult
+from perler_jax.em_loop import EMResult
 from perler_jax.evidence import CellEvidence
 from perler_jax.held_out.folds import HeldOutFits, fit_held_out
 from perler_jax.held_out.neighbours import pull_folds

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import jax
 
-from perler_jax.em import StopRule
+from perler_jax.em_loop import StopRule
 from perler_jax.errors import PerlerInputError
 from perler_jax.held_out.search import Objective, Search
 from perler_jax.metagenes import Reduction

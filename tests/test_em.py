@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perler_jax.em import _still_to_gain, fit_em, initial_params, m_step, run_em
+from perler_jax.em import fit_em, initial_params, m_step
+from perler_jax.em_loop import _still_to_gain, run_em
 from perler_jax.mixture import MappingParams, expected_statistics
 from perler_jax.streaming import Tiles
 from tests import oracle

@@ -36,6 +36,7 @@ LAYERS = [
             "mixture",
             "density",
             "acceleration",
+            "em_loop",
             "em",
             "weights",
             "cell_weights",

@@ -12,7 +12,8 @@ import numpy as np
 
 from experiments.benchmarks.measure import Row, interleaved, ratio_rows, seconds_rows
 from experiments.benchmarks.problem import embryo, sides
-from perler_jax.em import EMResult, fit_em, initial_params
+from perler_jax.em import fit_em, initial_params
+from perler_jax.em_loop import EMResult
 from perler_jax.held_out.folds import HeldOutFits, fit_held_out, make_folds
 from perler_jax.inputs.intake import as_cells, as_reference
 from perler_jax.landmarks import align_landmarks

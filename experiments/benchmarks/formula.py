@@ -13,7 +13,8 @@ import numpyro.distributions as dist
 from jax import Array
 from jax.scipy.special import logsumexp
 
-from perler_jax.em import EMResult, initial_params, m_step, run_em
+from perler_jax.em import initial_params, m_step
+from perler_jax.em_loop import EMResult, run_em
 from perler_jax.mixture import MappingParams, SufficientStatistics, map_locations
 from perler_jax.weights import WeightParams
 

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from perler_jax import PerlerFit
-from perler_jax.em import EMResult, fit_em, initial_params
+from perler_jax.em import fit_em, initial_params
+from perler_jax.em_loop import EMResult
 from perler_jax.held_out.folds import fit_held_out
 from perler_jax.held_out.scoring import HeldOutScorer
 from perler_jax.held_out.search import objective_terms

@@ -18,7 +18,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from perler_jax._typing import pytree
 from perler_jax.density import cell_votes
-from perler_jax.em import StopRule, fit_em, initial_params
+from perler_jax.em import fit_em, initial_params
+from perler_jax.em_loop import StopRule
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
 from perler_jax.metagenes import Reduction, fit_metagenes

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from perler_jax.em import EMResult, foreign_share_step, run_em
+from perler_jax.em import foreign_share_step
+from perler_jax.em_loop import EMResult, run_em
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
 from perler_jax.inference.model import sites_from_params
