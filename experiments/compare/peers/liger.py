@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 from experiments.compare.contract import Cells, Prediction, Reference
 
 _NEIGHBOURS = 20
+_LARGEST = 1e6  # pyliger truncates what it gets to integers, then brings each row to a sum of one
 
 
 def version() -> str:
@@ -30,7 +31,7 @@ def predict(cells: Cells, reference: Reference, genes: np.ndarray, factors: int)
     tables = []
     for name, values in sides.items():
         table = anndata.AnnData(
-            sparse.csr_matrix(values.astype(np.float64)),
+            sparse.csr_matrix(np.rint(values * (_LARGEST / values.max()))),
             obs=pd.DataFrame(index=pd.Index([f"{name}{row}" for row in range(len(values))], name="cell")),
             var=pd.DataFrame(index=pd.Index(reference.genes, name="gene")),
         )
