@@ -136,11 +136,11 @@ def _squared_distances(cell: _Side, location: _Side) -> tuple[Array, Array]:
     # On accelerators the default matmul precision (TF32, bfloat16) would cost three digits of D^2.
     product = functools.partial(jnp.matmul, precision="highest")
     (standard, squares, features), (mapped, log_prior, of_location) = cell, location
-    squared = (squares[:, None] + jnp.sum(mapped**2, axis=1)) - 2 * product(standard, mapped.T)
+    squared = (jnp.sum(mapped**2, axis=1)[:, None] + squares) - 2 * product(mapped, standard.T)
     if features is None:
-        return squared, log_prior
+        return squared, log_prior[:, None]
     assert of_location is not None
-    return squared, product(features, of_location.T) + log_prior
+    return squared, product(of_location, features.T) + log_prior[:, None]
 
 
 def posterior_moments(
@@ -154,7 +154,7 @@ def posterior_moments(
     with_precision: bool = False,
     tiles: Tiles | None = None,
 ) -> Moments:
-    """Ln p(x_n) (cells,), sum_k gamma_nk v_k (cells, v) and sum_n gamma_nk u_n (u, locations), streamed.
+    """Ln p(x_n) (cells,), sum_k gamma_nk v_k (cells, v) and sum_n gamma_nk u_n (locations, u), streamed.
 
     With coordinates as ``location_values`` the second is the expected position of every cell. ``gamma`` of a
     cell sums to one less its probability of being from elsewhere.
@@ -249,13 +249,13 @@ def expected_statistics(
     )
     assert moments.of_locations is not None
     assert moments.of_cells is not None
-    weighted_mass = location_mass = moments.of_locations[0]
+    weighted_mass = location_mass = moments.of_locations[:, 0]
     if not gaussian and params.log_location_weights is not None:
         plain = posterior_moments(
             params, cells, reference, evidence, cell_values=weights[:, None], tiles=tiles
         )
         assert plain.of_locations is not None
-        location_mass = plain.of_locations[0]
+        location_mass = plain.of_locations[:, 0]
     votes = weights if whole else weights * moments.of_cells[:, -1]
     foreign_mass = weights @ foreign_probability(params, cells, moments.log_normaliser)
     expected = moments.of_cells[:, : reference.shape[1]]

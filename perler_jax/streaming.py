@@ -7,10 +7,11 @@ location k; gamma_nk = exp(logit_nk) / Z_n, Z_n = sum_k exp(logit_nk); and what 
     sum_k gamma_nk v_k             what a cell expects of the locations          (cells, V)
     sum_n gamma_nk u_n             what a location gathers from the cells        (U, locations)
 
-so gamma lives only as one tile at a time. Logits are cheap functions of something pairwise that is dear (a
-matrix product), so several parameter points share each pairwise tile. The tile's body is rematerialised:
-reverse-mode derivatives of any order stream as well. Two things may be added: a factor s_nk on gamma in the
-moments (heavy tails), and a logit of being at no location (cells from elsewhere).
+so gamma lives only as one tile at a time, locations by cells: a sum over locations then adds whole vectors of
+cells. Logits are cheap functions of something pairwise that is dear (a matrix product), so several parameter
+points share each pairwise tile. The tile's body is rematerialised: reverse-mode derivatives of any order
+stream as well. Two things may be added: a factor s_nk on gamma in the moments (heavy tails), and a logit of
+being at no location (cells from elsewhere).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Tiles(NamedTuple):
 class Logits(NamedTuple):
     """A tile of logits."""
 
-    values: jax.Array  # (tile of cells, tile of locations)
+    values: jax.Array  # (tile of locations, tile of cells)
     largest: jax.Array | None = None  # (tile of cells,), where known more cheaply than by a search
     factor: jax.Array | None = None  # s_nk on gamma in the moments, not in the normaliser
 
@@ -50,26 +51,34 @@ class Moments(NamedTuple):
 
     log_normaliser: jax.Array  # (points, cells)
     of_cells: jax.Array | None  # (points, cells, V)
-    of_locations: jax.Array | None  # (points, U, locations)
+    of_locations: jax.Array | None  # (points, locations, U)
 
 
-# One tile of float32 of this size (5 MB) stays in the cache that a core can reach, and is still large
-# enough for matrix products at full speed: both smaller and larger tiles were slower.
-_TILE_ELEMENTS = 1_400_000
-# Fewer cells starve the matrix product. Splitting the locations instead costs a second pass for the
-# normaliser, which was slower up to 50,000 locations, where such a tile (19 MB) has left the cache.
-_LEAST_CELLS = 96
+# Entries of a tile. On a CPU logits and weights (0.8 MB each in float32) stay in a core's own cache, and 64
+# cells are enough for its matrix products: larger tiles were slower, whatever the number of locations. An
+# accelerator wants few large steps.
+_CPU_ELEMENTS, _ACCELERATOR_ELEMENTS = 200_000, 2**24
+_LEAST_CELLS = 64
+# What locations gather is added up tile by tile: many values ask for fewer, larger tiles.
+_MOST_LEAST_CELLS = 256
+_VECTOR = 16  # float32 numbers in the widest register: with one cell more the processor works in vain
 _MOST_LOCATIONS = 65_536
 
 
-def choose_tiles(n_cells: int, n_locations: int, *, elements: int = _TILE_ELEMENTS) -> Tiles:
-    """Tile sizes of about ``elements`` entries that split both axes evenly.
+def choose_tiles(n_cells: int, n_locations: int, n_gathered: int = 1) -> Tiles:
+    """Tile sizes that split both axes evenly, cells into whole registers.
 
-    A tile has at least 96 cells, so that many locations make it larger; locations are split past 65,536.
+    Args:
+        n_cells: how many there are.
+        n_locations: how many there are; they are split past 65,536, which costs a second pass.
+        n_gathered: values that each location gathers from the cells.
     """
+    elements = _CPU_ELEMENTS if jax.default_backend() == "cpu" else _ACCELERATOR_ELEMENTS
+    least = min(max(_LEAST_CELLS, n_gathered // 2), _MOST_LEAST_CELLS)
     locations = math.ceil(n_locations / math.ceil(n_locations / _MOST_LOCATIONS))
-    cells = min(n_cells, max(_LEAST_CELLS, elements // locations))
-    return Tiles(cells=math.ceil(n_cells / math.ceil(n_cells / cells)), locations=locations)
+    most = max(least, elements // locations) // _VECTOR * _VECTOR
+    cells = math.ceil(n_cells / math.ceil(n_cells / most))
+    return Tiles(cells=min(n_cells, math.ceil(cells / _VECTOR) * _VECTOR), locations=locations)
 
 
 # Every rematerialised body sits inside a scan, where XLA cannot merge the two computations anyway.
@@ -102,7 +111,8 @@ def softmax_moments(
     """Stream the moments of gamma over tiles.
 
     Args:
-        pairwise: (tile of cells, tile of locations) -> what all points share, e.g. squared distances.
+        pairwise: (tile of cells, tile of locations) -> what all points share, e.g. squared distances;
+            matrices (locations, cells).
         logits: (pairwise, point) -> `Logits`.
         points: pytree whose leaves have a leading axis of parameter points.
         cells: pytree of arrays (cells, ...); given to `pairwise` tile by tile.
@@ -137,7 +147,7 @@ def _stream(
     (cells, cell_values, elsewhere), (points, locations, location_values) = by_cell, shared
     n_cells, n_locations = jax.tree.leaves(cells)[0].shape[0], jax.tree.leaves(locations)[0].shape[0]
     n_points = jax.tree.leaves(points)[0].shape[0]
-    size = tiles or choose_tiles(n_cells, n_locations)
+    size = tiles or choose_tiles(n_cells, n_locations, 1 if cell_values is None else cell_values.shape[1])
     size = Tiles(min(size.cells, n_cells), min(size.locations, n_locations))
     cell_tiles = _split((cells, cell_values, elsewhere), n_cells, size.cells)
     valid = jnp.arange(-(-n_locations // size.locations) * size.locations) < n_locations
@@ -154,29 +164,31 @@ def _stream(
 
     def point_logits(shared: PyTree, point: PyTree, mask: jax.Array) -> Logits:
         found = logits(shared, point)
-        return Logits(jnp.where(mask, found.values, -jnp.inf), None, found.factor) if padded else found
+        if not padded:
+            return found
+        return Logits(jnp.where(mask[:, None], found.values, -jnp.inf), None, found.factor)
 
     def shifted_sum(found: Logits, outside: Any = None) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Unnormalised weights, their sum and the shift that keeps them from over- and underflow."""
-        shift = found.values.max(axis=1) if found.largest is None else found.largest
+        shift = found.values.max(axis=0) if found.largest is None else found.largest
         shift = jax.lax.stop_gradient(shift if outside is None else jnp.maximum(shift, outside))
         # A tile may hold no possible location for a cell; -inf - -inf would be nan.
         shift = jnp.where(jnp.isfinite(shift), shift, 0.0)
-        weights = jnp.exp(found.values - shift[:, None])
-        total = weights.sum(axis=1)
+        weights = jnp.exp(found.values - shift)
+        total = weights.sum(axis=0)
         return weights, total if outside is None else total + jnp.exp(outside - shift), shift
 
     def gather(
         weights: jax.Array, factor: Any, scale: jax.Array, of_location: Any, of_cell: Any
     ) -> tuple[Any, Any]:
-        """Both moments of one tile of weights, each row scaled by `scale`."""
+        """Both moments of one tile of weights, those of each cell scaled by `scale`."""
         weights = weights if factor is None else weights * factor
-        row = None if of_location is None else (weights @ of_location) * scale[:, None]
-        column = None if of_cell is None else (of_cell * scale[:, None]).T @ weights
-        return row, column
+        by_cell = None if of_location is None else (of_location.T @ weights * scale).T
+        by_location = None if of_cell is None else weights @ (of_cell * scale[:, None])
+        return by_cell, by_location
 
     @_rematerialise
-    def whole_rows(cell_tile: PyTree) -> tuple[Any, Any, Any]:
+    def all_locations(cell_tile: PyTree) -> tuple[Any, Any, Any]:
         """One location tile: weights are computed once."""
         cell, of_cell, outside = cell_tile
         location, of_location, mask = jax.tree.map(lambda leaf: leaf[0], location_tiles)
@@ -185,14 +197,14 @@ def _stream(
         def one(point: PyTree) -> tuple[Any, Any, Any]:
             found = point_logits(shared, point, mask)
             weights, total, shift = shifted_sum(found, outside)
-            row, column = gather(weights, found.factor, 1.0 / total, of_location, of_cell)
-            return shift + jnp.log(total), row, column
+            by_cell, by_location = gather(weights, found.factor, 1.0 / total, of_location, of_cell)
+            return shift + jnp.log(total), by_cell, by_location
 
-        log_normaliser, row, column = over_points(one)
-        return log_normaliser, row, None if column is None else column[None]
+        log_normaliser, by_cell, by_location = over_points(one)
+        return log_normaliser, by_cell, None if by_location is None else by_location[None]
 
     @_rematerialise
-    def split_rows(cell_tile: PyTree) -> tuple[Any, Any, Any]:
+    def split_locations(cell_tile: PyTree) -> tuple[Any, Any, Any]:
         """Several location tiles: log Z first, then the weights again, now normalised."""
         cell, of_cell, outside = cell_tile
 
@@ -213,11 +225,11 @@ def _stream(
 
             def one(point: PyTree, normaliser: jax.Array) -> tuple[Any, Any]:
                 found = point_logits(shared, point, mask)
-                weights = jnp.exp(found.values - normaliser[:, None])
+                weights = jnp.exp(found.values - normaliser)
                 return gather(weights, found.factor, jnp.ones_like(normaliser), of_location, of_cell)
 
-            row, column = over_points(one, log_normaliser)
-            return (None if row is None else running + row), column
+            by_cell, by_location = over_points(one, log_normaliser)
+            return (None if by_cell is None else running + by_cell), by_location
 
         dtype = jax.eval_shape(
             lambda: (
@@ -236,26 +248,26 @@ def _stream(
         zeros = None
         if location_values is not None:
             zeros = jnp.zeros((n_points, size.cells, location_values.shape[1]), dtype)
-        row, column = jax.lax.scan(add_moments, zeros, location_tiles)
-        return log_normaliser, row, column
+        by_cell, by_location = jax.lax.scan(add_moments, zeros, location_tiles)
+        return log_normaliser, by_cell, by_location
 
-    one_tile = whole_rows if n_location_tiles == 1 else split_rows
+    one_tile = all_locations if n_location_tiles == 1 else split_locations
 
     def add_tile(running: Any, cell_tile: PyTree) -> tuple[Any, tuple[Any, Any]]:
-        log_normaliser, row, column = one_tile(cell_tile)
-        return (None if column is None else running + column), (log_normaliser, row)
+        log_normaliser, by_cell, by_location = one_tile(cell_tile)
+        return (None if by_location is None else running + by_location), (log_normaliser, by_cell)
 
     gathered = None
     if cell_values is not None:
-        shape = (n_location_tiles, n_points, cell_values.shape[1], size.locations)
+        shape = (n_location_tiles, n_points, size.locations, cell_values.shape[1])
         gathered = jnp.zeros(shape, cell_values.dtype)
-    gathered, (log_normaliser, row) = jax.lax.scan(add_tile, gathered, cell_tiles)
+    gathered, (log_normaliser, by_cell) = jax.lax.scan(add_tile, gathered, cell_tiles)
 
     def unfold(leaf: jax.Array) -> jax.Array:
         """(tiles, points, tile, ...) -> (points, cells, ...)."""
         leaf = jnp.moveaxis(leaf, 0, 1)
         return leaf.reshape(n_points, -1, *leaf.shape[3:])[:, :n_cells]
 
-    if gathered is not None:  # (tiles, points, U, tile) -> (points, U, locations)
-        gathered = jnp.moveaxis(gathered, 0, 2).reshape(n_points, gathered.shape[2], -1)[..., :n_locations]
-    return Moments(unfold(log_normaliser), None if row is None else unfold(row), gathered)
+    if gathered is not None:  # (tiles, points, tile, U) -> (points, locations, U)
+        gathered = jnp.moveaxis(gathered, 0, 1).reshape(n_points, -1, gathered.shape[3])[:, :n_locations]
+    return Moments(unfold(log_normaliser), None if by_cell is None else unfold(by_cell), gathered)

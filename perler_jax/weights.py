@@ -100,12 +100,13 @@ def _distances(
 ) -> _Pairwise:
     """D^2, D and the logarithm of the prior (ln pi, evidence) for a tile."""
     (near, of_cell), (mapped, log_prior, of_location) = cell, location
+    log_prior = None if log_prior is None else log_prior[:, None]
     if of_cell is not None:
         assert of_location is not None
-        evidence = jnp.matmul(of_cell, of_location.T, precision="highest")
+        evidence = jnp.matmul(of_location, of_cell.T, precision="highest")
         log_prior = evidence if log_prior is None else evidence + log_prior
-    squared = jnp.sum(near**2, axis=1)[:, None] + jnp.sum(mapped**2, axis=1)
-    squared = squared - 2 * jnp.matmul(near, mapped.T, precision="highest")
+    squared = jnp.sum(mapped**2, axis=1)[:, None] + jnp.sum(near**2, axis=1)
+    squared = squared - 2 * jnp.matmul(mapped, near.T, precision="highest")
     # Rounding can make a distance of zero negative, and the square root has no slope at zero.
     squared = jnp.maximum(squared, 1e-12)
     return squared, jnp.sqrt(squared), log_prior
@@ -118,7 +119,7 @@ def _weight_logits(shared: _Pairwise, point: tuple[Array, Array]) -> Logits:
     if log_prior is not None:
         return Logits(exponent + log_prior)
     # The smallest distance of a cell is shared by all points: they need not search again.
-    nearest = squared.min(axis=1)
+    nearest = squared.min(axis=0)
     return Logits(exponent, -point[0] * nearest - point[1] * jnp.sqrt(nearest))
 
 
@@ -187,10 +188,10 @@ def weighted_means(
     # A location so far from every cell that all its weights underflow has no mean: zero over the smallest
     # number is zero, the gene's average, instead of nan. The mass is taken out as a constant first: the slope
     # of a quotient asks for its square, which underflows long before it does.
-    mass, tiny = moments.of_locations[:, -1:], jnp.finfo(values.dtype).tiny
+    mass, tiny = moments.of_locations[..., -1:], jnp.finfo(values.dtype).tiny
     scale = jax.lax.stop_gradient(jnp.maximum(mass, tiny))
     share = jnp.where(mass > tiny, mass / scale, 1.0)
-    return jnp.swapaxes(moments.of_locations[:, :-1] / scale / share, 1, 2)
+    return moments.of_locations[..., :-1] / scale / share
 
 
 def mahalanobis(
@@ -201,4 +202,4 @@ def mahalanobis(
 ) -> Float[Array, "cells locations"]:
     """D_nk of Eq. 23: DENSE, for chosen cells only."""
     near, far = distance_space(params, cells, reference, covariance)
-    return _distances((near, None), (far, None, None))[1]
+    return _distances((near, None), (far, None, None))[1].T

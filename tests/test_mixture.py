@@ -178,11 +178,12 @@ def test_float32_stays_float32_and_close(problem):
 def test_chosen_tiles_are_even_and_bounded():
     for cells, locations in ((1297, 3039), (200_000, 50_000), (3, 9), (194_027, 1549)):
         tiles = choose_tiles(cells, locations)
-        assert tiles.cells * tiles.locations <= max(1_400_000, 96 * tiles.locations)
-        for n, tile in ((cells, tiles.cells), (locations, tiles.locations)):
+        assert tiles.cells * tiles.locations <= max(200_000, 64 * tiles.locations)
+        assert tiles.cells == cells or tiles.cells % 16 == 0, "whole registers"
+        for n, tile, unit in ((cells, tiles.cells, 16), (locations, tiles.locations, 1)):
             padding = -n % tile
             assert 1 <= tile <= n
-            assert padding < -(-n // tile), "tiles split the axis evenly"
+            assert padding < unit * -(-n // tile), "tiles split the axis evenly"
 
 
 def test_repeated_calls_trace_once(problem):

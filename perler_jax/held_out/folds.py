@@ -29,8 +29,9 @@ from perler_jax.scale.checkpoint import Checkpoint
 from perler_jax.scale.spread import one_per_device
 from perler_jax.streaming import Tiles
 
-# EM starts from the fit of a sample of at least so many: a few whole passes fewer for a part of one.
-_LEAST_CELLS, _LEAST_LOCATIONS = 1000, 700
+# EM starts from the fit of a sample of at least so many, if that is a small part of all: three whole passes
+# fewer of eight, but one more program to compile.
+_LEAST_CELLS, _LEAST_LOCATIONS, _SMALL_PART = 1000, 700, 10
 
 __all__ = ["HeldOutFits", "fit_held_out", "make_folds"]
 
@@ -162,15 +163,20 @@ def fit_held_out(
         fit = functools.partial(
             fit_em, tolerance=tolerance, max_steps=max_steps, stop_rule=stop_rule, accelerate=accelerate
         )
-        if cell_step * location_step > 1:
+        if cell_step * location_step >= _SMALL_PART:
             some_cells, some_locations = slice(None, None, cell_step), slice(None, None, location_step)
             of_some = None if evidence is None else evidence.sample(some_cells, some_locations)
             prior = None if log_pi is None else log_pi[some_locations]
             of_sample = dataclasses.replace(start, log_location_weights=prior)
             found = fit(x[some_cells], r[some_locations], of_sample, evidence=of_some).params
             start = dataclasses.replace(found, log_location_weights=start.log_location_weights)
+        # Named as for the fit of all landmarks: the same program, if no fold has fewer metagenes.
         em = fit(
-            *(x, r, start), evidence=evidence, learn_location_weights=learn_location_weights, tiles=tiles
+            *(x, r, start),
+            cell_weights=None,
+            evidence=evidence,
+            learn_location_weights=learn_location_weights,
+            tiles=tiles,
         )
         found = fold | {
             "n_steps": em.n_steps,
@@ -190,7 +196,8 @@ def fit_held_out(
             checkpoint.put(names[index], found)
     if checkpoint is not None:
         fits = [found or checkpoint.get(name) or {} for name, found in zip(names, fits, strict=True)]
-    stacked = {name: jnp.stack([jnp.asarray(each[name]) for each in fits]) for name in fits[0]}
+    # On the host, where stacking compiles nothing.
+    stacked = {name: jnp.asarray(np.stack([np.asarray(each[name]) for each in fits])) for name in fits[0]}
 
     def part(prefix: str) -> dict[str, Any]:
         names = [name for name in stacked if name.startswith(prefix)]

@@ -83,14 +83,14 @@ _Tile = tuple[Array, Array, Array, Array]
 def _panel_distances(cell: tuple[Array, Array], location: tuple[Array, Array, Array]) -> _Tile:
     """D^2 over the panel, what a candidate's own term needs, and ln pi."""
     (z, z_panel), (m, m_panel, log_prior) = cell, location
-    squared = jnp.sum(z_panel**2, axis=1)[:, None] + jnp.sum(m_panel**2, axis=1)
-    squared = squared - 2 * jnp.matmul(z_panel, m_panel.T, precision="highest")
-    return squared, z, m, log_prior
+    squared = jnp.sum(m_panel**2, axis=1)[:, None] + jnp.sum(z_panel**2, axis=1)
+    squared = squared - 2 * jnp.matmul(m_panel, z_panel.T, precision="highest")
+    return squared, z, m, log_prior[:, None]
 
 
 def _without_candidate(tile: _Tile, candidate: Array) -> Logits:
     squared, z, m, log_prior = tile
-    own = (jnp.take(z, candidate, axis=1)[:, None] - jnp.take(m, candidate, axis=1)[None, :]) ** 2
+    own = (jnp.take(z, candidate, axis=1) - jnp.take(m, candidate, axis=1)[:, None]) ** 2
     return Logits(log_prior - 0.5 * (squared - jnp.where(candidate == _NONE, 0.0, own)))
 
 

@@ -58,7 +58,7 @@ def weighted_totals(
     source: CellWeights, values: Float[Array, "cells values"], *, tiles: Tiles | None = None
 ) -> Float[Array, "locations values"]:
     """sum_n t_n w_nk u_n, not divided by anything: what weighted means of any subset of cells are made of."""
-    return _gathered(_moments(source, _voted(source, values), tiles)).T
+    return _gathered(_moments(source, _voted(source, values), tiles))
 
 
 @functools.partial(jax.jit, static_argnames="tiles")
@@ -81,7 +81,7 @@ def effective_cells(
     """
     plain, squared = _both(source, concentration, jnp.ones((len(source.cells), 1), source.cells.dtype), tiles)
     # A location that no cell reaches has none.
-    return plain[0] ** 2 / jnp.maximum(squared[0], jnp.finfo(plain.dtype).tiny)
+    return plain[:, 0] ** 2 / jnp.maximum(squared[:, 0], jnp.finfo(plain.dtype).tiny)
 
 
 @functools.partial(jax.jit, static_argnames="tiles")
@@ -105,12 +105,12 @@ def weighted_spread(
     plain, squared = _both(source, concentration, augmented, tiles)
     n = values.shape[1]
     # As in `weighted_means`: where all weights underflow, zero over the smallest number is zero, not nan.
-    mass = jnp.maximum(plain[-1], jnp.finfo(values.dtype).tiny)
-    mean = plain[:n] / mass
-    variance = plain[n:-1] / mass - mean**2
-    error = squared[n:-1] - 2 * mean * squared[:n] + mean**2 * squared[-1]
+    mass = jnp.maximum(plain[:, -1:], jnp.finfo(values.dtype).tiny)
+    mean = plain[:, :n] / mass
+    variance = plain[:, n:-1] / mass - mean**2
+    error = squared[:, n:-1] - 2 * mean * squared[:, :n] + mean**2 * squared[:, -1:]
     # Rounding can leave either a hair below zero.
-    return Spread(mean.T, jnp.maximum(variance, 0.0).T, (jnp.sqrt(jnp.maximum(error, 0.0)) / mass).T)
+    return Spread(mean, jnp.maximum(variance, 0.0), jnp.sqrt(jnp.maximum(error, 0.0)) / mass)
 
 
 def _doubled(source: CellWeights) -> CellWeights:
@@ -150,7 +150,7 @@ def _voted(source: CellWeights, values: Array) -> Array:
 def _both(
     source: CellWeights, concentration: Array, values: Array, tiles: Tiles | None
 ) -> tuple[Array, Array]:
-    """(values, locations) sums with weights t w and with their squares, one after the other."""
+    """(locations, values) sums with weights t w and with their squares, one after the other."""
     voted = _voted(source, values)
     plain = _gathered(_moments(source, voted, tiles))
     scaled = concentration[:, None] * _voted(source, voted)
