@@ -20,7 +20,7 @@ _ROUNDING = 8  # units in the last place below which a sum of squares is roundin
 __all__ = ["fit_em", "foreign_share_step", "initial_params", "m_step"]
 
 
-@functools.partial(jax.jit, static_argnames="noise_family")
+@functools.partial(jax.jit, static_argnames=("noise_family", "foreign_share"))
 def initial_params(
     cells: Float[Array, "cells metagenes"],
     reference: Float[Array, "locations metagenes"],

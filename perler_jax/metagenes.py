@@ -8,12 +8,13 @@ matrices alone: nothing of the size cells x locations is ever formed.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from perler_jax.errors import PerlerInputError
 
@@ -139,8 +140,14 @@ def fit_metagenes(
     Raises:
         PerlerInputError: on an unknown reduction.
     """
-    with threadpool_limits(1 if cells.shape[1] < _WORTH_THREADS else None, user_api="blas"):
+    with _thread_pools().limit(limits=1 if cells.shape[1] < _WORTH_THREADS else None, user_api="blas"):
         return _fit(cells, reference, n_metagenes, reduction, keep)
+
+
+@functools.cache
+def _thread_pools() -> ThreadpoolController:
+    """Looked for once: that takes longer than a fold's decomposition."""
+    return ThreadpoolController()
 
 
 def _fit(

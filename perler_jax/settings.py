@@ -77,7 +77,7 @@ class PerlerSettings:
     search: Search | None = None
     refine: bool = False
     stop_rule: StopRule = "relative"
-    tolerance: float = 1e-6
+    tolerance: float = 3e-6
     max_steps: int = 200
     dtype: Precision = "float32"
     seed: int = 0

@@ -38,11 +38,11 @@ def test_a_fit_goes_on_where_it_was_stopped(embryo, whole, tmp_path, monkeypatch
             raise KeyboardInterrupt
         return fit_em(*args, **options)
 
-    def count_scores(self, points, *, quick=False):
+    def count_scores(self, points, *, look="whole"):
         scored.append(len(points))
         if len(scored) == 4:
             raise KeyboardInterrupt
-        return score(self, points, quick=quick)
+        return score(self, points, look=look)
 
     monkeypatch.setattr(folds, "fit_em", count)
     monkeypatch.setattr(HeldOutScorer, "__call__", count_scores)

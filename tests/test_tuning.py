@@ -42,11 +42,13 @@ class Hills:
         """(points, genes)"""
         return self.heights * np.exp(-0.5 * (self._away(points) ** 2).sum(axis=-1))
 
-    def __call__(self, points, *, quick=False):
+    def __call__(self, points, *, look="whole"):
         if points.ndim == 3:
             own = [self.everywhere(each)[:, gene] for gene, each in enumerate(points)]
             return np.stack(own, axis=1)
-        return np.where(quick & (np.arange(len(self.heights)) % 2 == 1), np.nan, self.everywhere(points))
+        return np.where(
+            (look == "glance") & (np.arange(len(self.heights)) % 2 == 1), np.nan, self.everywhere(points)
+        )
 
     def derivatives(self, point):
         found = self.everywhere(point)
@@ -144,7 +146,7 @@ def test_genes_of_a_fold_share_their_nested_point(search):
     folds = make_folds(15, 4)
 
     class OfFolds(Hills):
-        def __call__(self, points, *, quick=False):
+        def __call__(self, points, *, look="whole"):
             fold_of = np.argmax([np.isin(np.arange(15), fold) for fold in folds], axis=0)
             if points.ndim == 3:
                 points = points[fold_of]
@@ -243,7 +245,7 @@ def embryo():
 def test_both_searches_agree_on_held_out_genes(embryo):
     scorer = HeldOutScorer(*embryo)
     gradient, grid = (tune_weights(scorer, make_folds(14), search=search) for search in SEARCHES)
-    np.testing.assert_allclose(gradient.objective, grid.objective, rtol=3e-3)
+    np.testing.assert_allclose(gradient.objective, grid.objective, rtol=5e-3)
     np.testing.assert_allclose(gradient.scores, grid.scores, atol=0.02)
     np.testing.assert_allclose(gradient.nested_scores, grid.nested_scores, atol=0.03)
     for found in (gradient, grid):
@@ -255,13 +257,13 @@ def test_a_scorer_scores_chunk_by_chunk_what_all_folds_at_once_give(embryo):
     expected = held_out_scores(embryo[0], WeightParams(*map(jnp.asarray, points.T)), embryo[1], embryo[2])
     scorer = HeldOutScorer(*embryo)
     np.testing.assert_allclose(scorer(points), expected, rtol=1e-9)
-    np.testing.assert_array_equal(scorer(points, quick=True), scorer(points))
+    np.testing.assert_array_equal(scorer(points, look="sample"), scorer(points))
     own = scorer(points[np.arange(14) % 3][:, None])
     np.testing.assert_allclose(own[0], np.asarray(expected)[np.arange(14) % 3, np.arange(14)], rtol=1e-9)
 
 
-def test_a_quick_look_takes_a_sample_and_sees_nearly_the_same(embryo, monkeypatch):
-    sizes = {"_QUICK_FOLDS": 7, "_QUICK_CELLS": 42, "_QUICK_LOCATIONS": 33}
+def test_a_sample_and_a_glance_see_nearly_the_same(embryo, monkeypatch):
+    sizes = {"_GLANCE_FOLDS": 7, "_SAMPLE_CELLS": 42, "_SAMPLE_LOCATIONS": 33}
     for name, size in sizes.items():
         monkeypatch.setattr(f"perler_jax.held_out.scoring.{name}", size)
     fits, y, h = embryo
@@ -269,11 +271,13 @@ def test_a_quick_look_takes_a_sample_and_sees_nearly_the_same(embryo, monkeypatc
     fits = dataclasses.replace(fits, votes=jnp.ones((14, len(y))))
     scorer = HeldOutScorer(fits, y, h, evidence=evidence.astype(np.float64))
     points = np.array([[0.5, 0.0], [0.02, 0.1]])
-    quick, whole = scorer(points, quick=True), scorer(points)
+    sample, glance, whole = (scorer(points, look=look) for look in ("sample", "glance", "whole"))
     looked_at = np.arange(14) % 2 == 0
-    assert np.isnan(quick[:, ~looked_at]).all()
-    assert not np.array_equal(quick[:, looked_at], whole[:, looked_at])
-    np.testing.assert_allclose(quick[:, looked_at], whole[:, looked_at], atol=0.25)
+    assert np.isnan(glance[:, ~looked_at]).all()
+    np.testing.assert_allclose(glance[:, looked_at], sample[:, looked_at], rtol=1e-9)
+    assert not np.array_equal(sample, whole)
+    np.testing.assert_allclose(sample, whole, atol=0.35)
+    assert np.abs(sample - whole).mean() < 0.1
 
 
 def test_a_scorers_derivatives_equal_finite_differences(embryo):
@@ -292,8 +296,8 @@ def test_changing_a_genes_reference_changes_its_score_but_not_its_nested_point(e
     scorer = HeldOutScorer(fits, y, h)
 
     class Spoiled:
-        def __call__(self, points, *, quick=False):
-            found = scorer(points, quick=quick)
+        def __call__(self, points, *, look="whole"):
+            found = scorer(points, look=look)
             found[:, 4] *= -0.3
             return found
 

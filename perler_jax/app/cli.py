@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from perler_jax.app import commands
 from perler_jax.app.arguments import PROGRAM, build_parser
+from perler_jax.app.compiled import keep_compiled_programs
 from perler_jax.errors import PerlerInputError, PerlerWarning
 
 __all__ = ["main"]
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = build_parser().parse_args(argv)
     except SystemExit as ended:  # argparse has said why: 0 after help, 2 on wrong usage
         return int(ended.code or 0)
+    keep_compiled_programs()
     with _messages(arguments.quiet):
         try:
             getattr(commands, arguments.command)(arguments)

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from perler_jax.held_out.search import Scorer
+from perler_jax.held_out.search import Look, Scorer
 from perler_jax.scale.checkpoint import Checkpoint, fingerprint
 
 __all__ = ["KeptScorer"]
@@ -26,11 +26,11 @@ class KeptScorer:
     checkpoint: Checkpoint
 
     def __call__(
-        self, points: Float[np.ndarray, "*folds points 2"], *, quick: bool = False
+        self, points: Float[np.ndarray, "*folds points 2"], *, look: Look = "whole"
     ) -> Float[np.ndarray, "points landmarks"]:
         """As the scorer's."""
-        name = f"scores-{fingerprint(points, quick)[:24]}"
-        return self.checkpoint.keep(name, lambda: {"scores": self.scorer(points, quick=quick)})["scores"]
+        name = f"scores-{fingerprint(points, look)[:24]}"
+        return self.checkpoint.keep(name, lambda: {"scores": self.scorer(points, look=look)})["scores"]
 
     def derivatives(
         self, point: Float[np.ndarray, " 2"]

@@ -1,7 +1,7 @@
 """Held-out scores as a function of alpha and beta: what tuning searches.
 
-Folds are scored a chunk at a time by one compiled program, so that a coarse look can use a few folds only
-and a progress bar can move.
+Folds are scored a chunk at a time by one compiled program, so that a glance can use a few folds only and a
+progress bar can move.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from jaxtyping import Array, Float
 from perler_jax.evidence import CellEvidence
 from perler_jax.held_out.cross_validation import Score, held_out_scores
 from perler_jax.held_out.folds import HeldOutFits
+from perler_jax.held_out.search import Look
 from perler_jax.streaming import Tiles
 from perler_jax.weights import WeightParams
 
 __all__ = ["HeldOutScorer"]
 
 _CHUNK = 12  # folds per call
-# A quick look takes at most so many: an optimum shows its place in as few.
-_QUICK_FOLDS, _QUICK_CELLS, _QUICK_LOCATIONS = 12, 4000, 1000
+# At most so many are looked at: an optimum shows its place in as few.
+_GLANCE_FOLDS, _SAMPLE_CELLS, _SAMPLE_LOCATIONS = 12, 4000, 1000
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -56,17 +57,17 @@ class HeldOutScorer:
         return f"HeldOutScorer({self.fits!r}, {self.score})"
 
     def __call__(
-        self, points: Float[np.ndarray, "*folds points 2"], *, quick: bool = False
+        self, points: Float[np.ndarray, "*folds points 2"], *, look: Look = "whole"
     ) -> Float[np.ndarray, "points landmarks"]:
         """Scores at (alpha, beta) points: shared (points, 2), or one set per fold (folds, points, 2).
 
         Args:
             points: alpha and beta.
-            quick: look at a sample of the folds (the genes of the others are NaN), cells and locations, for
-                shared points only.
+            look: "sample" takes some cells and locations, "glance" some folds as well (the genes of the
+                others are NaN), for shared points only.
         """
-        if quick:
-            return self._sample(points)
+        if look != "whole":
+            return (self._sample if look == "sample" else self._glance)(points)
         merged = np.full((points.shape[-2], self.cells.shape[1]), np.nan)
         for rows, chunk in self._chunks():
             own = points if points.ndim == 2 else points[rows]
@@ -108,11 +109,10 @@ class HeldOutScorer:
 
     @functools.cached_property
     def _sample(self) -> HeldOutScorer:
-        """The same on a sample."""
-        (n_cells, _), (n_locations, _) = self.cells.shape, self.reference.shape
-        folds = slice(None, None, max(1, len(self.fits.n_steps) // _QUICK_FOLDS))
-        cells, locations = _some(n_cells, _QUICK_CELLS), _some(n_locations, _QUICK_LOCATIONS)
-        fits = self._folds(folds)
+        """The same on some of the cells and locations."""
+        cells = _some(len(self.cells), _SAMPLE_CELLS)
+        locations = _some(len(self.reference), _SAMPLE_LOCATIONS)
+        fits = self._folds(slice(None))
         prior, pull, votes = fits.params.log_location_weights, fits.pull, fits.votes
         fits = dataclasses.replace(
             fits,
@@ -129,6 +129,12 @@ class HeldOutScorer:
             reference=self.reference[locations],
             evidence=None if self.evidence is None else self.evidence.sample(cells, locations),
         )
+
+    @functools.cached_property
+    def _glance(self) -> HeldOutScorer:
+        """A sample of the folds of a sample."""
+        folds = slice(None, None, max(1, len(self.fits.n_steps) // _GLANCE_FOLDS))
+        return dataclasses.replace(self._sample, fits=self._sample._folds(folds))
 
     def _chunks(self) -> list[tuple[np.ndarray, HeldOutFits]]:
         """Folds in groups of one size; the last is filled up with folds that hold nothing out."""

@@ -1,7 +1,8 @@
 """The searches for alpha and beta that maximise the held-out objective (Eq. 26 of Okochi et al. 2021).
 
 The surface has more than one basin, so every search starts from a coarse grid. By gradient it goes on with
-quick looks at patches, a patch on everything, and exact derivatives; by grid as the released program does.
+patches, on samples of the data as long as only the direction matters, and ends with exact derivatives on
+everything; by grid as the released program does.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from perler_jax.held_out.surrogate import Surrogate, patch, slope_of_unstretch, 
 
 Objective = Literal["mutual_information", "signed", "roc"]
 Search = Literal["gradient", "grid"]
+Look = Literal["whole", "sample", "glance"]
 
 __all__ = [
     "COARSE_GRID",
     "RELEASED_GRID",
     "Evaluator",
     "Found",
+    "Look",
     "Objective",
     "Scorer",
     "Search",
@@ -47,7 +50,7 @@ RELEASED_GRID = (np.linspace(0.0, 1.0, 20) ** 2, np.linspace(0.01, 1.0, 20) ** 2
 
 _AT_ONCE = 12  # points per pass over the distances, as many as a patch has: more gain nothing and cost memory
 _FLAT = 5e-3  # relative gain of J for which a patch is not moved: alpha and beta trade along a ridge
-_ENOUGH = 1e-3  # relative gain of J that is not searched for: hundredths of a nat change no prediction
+_ENOUGH = 3e-3  # relative gain of J that is not searched for: a tenth of a nat changes no prediction
 
 
 @runtime_checkable
@@ -55,11 +58,12 @@ class Scorer(Protocol):
     """Held-out scores as a function of (alpha, beta): `HeldOutScorer`, or a user's own."""
 
     def __call__(
-        self, points: Float[np.ndarray, "*folds points 2"], *, quick: bool = False
+        self, points: Float[np.ndarray, "*folds points 2"], *, look: Look = "whole"
     ) -> Float[np.ndarray, "points landmarks"]:
         """Scores at shared points (points, 2) or one set per fold; NaN where not held out.
 
-        A quick look may take some folds, cells and locations only: it must show where to search.
+        A "sample" may take some cells and locations only, a "glance" some folds as well: they show where to
+        search.
         """
 
     def derivatives(
@@ -110,13 +114,13 @@ class Evaluator:
         """Each gene's part of J."""
         return np.asarray(objective_terms(table, self.objective), np.float64)
 
-    def table(self, points: np.ndarray, *, quick: bool = False) -> np.ndarray:
+    def table(self, points: np.ndarray, *, look: Look = "whole") -> np.ndarray:
         """(points, landmarks); the last pass is filled up so that one compiled program serves all."""
         rows, size = [], min(_AT_ONCE, len(points))
         for start in range(0, len(points), size):
             batch = points[start : start + size]
             filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
-            rows.append(self.scorer(filled, quick=quick)[: len(batch)])
+            rows.append(self.scorer(filled, look=look)[: len(batch)])
             self.report(len(batch))
         return np.concatenate(rows)
 
@@ -134,10 +138,10 @@ class Found(NamedTuple):
     """What a search has seen.
 
     Attributes:
-        points: (evaluated, 2) alpha and beta at which every fold was scored.
+        points: (evaluated, 2) alpha and beta at which every fold was scored on all of the data.
         table: (evaluated, landmarks) held-out scores.
         path: (steps, 3) alpha, beta, J after the grid.
-        surrogates: of the last patch in each basin; none from a grid.
+        surrogates: of the last patch in each basin, from a sample of the data; none from a grid.
     """
 
     points: Float[np.ndarray, "evaluated 2"]
@@ -148,10 +152,10 @@ class Found(NamedTuple):
 
 def by_gradient(evaluate: Evaluator, start: np.ndarray, folds: list) -> Found:
     """From a coarse grid to exact derivatives; a basin that a fold prefers without itself gets a patch."""
-    coarse = evaluate.terms(evaluate.table(start, quick=True))
+    coarse = evaluate.terms(evaluate.table(start, look="glance"))
     found = int(coarse.sum(axis=1).argmax())
-    best, (_, _, sketch) = _patches(evaluate, start[found], quick=True)
-    best, (points, table, surrogate) = _patches(evaluate, best)
+    best, sketch = _patches(evaluate, start[found], "glance")
+    best, surrogate = _patches(evaluate, best, "sample")
     # A fold without which another basin is the best is tuned there: it has no say in where it is scored.
     surrogates, rivals = [surrogate], {}
     for fold in folds:
@@ -160,13 +164,11 @@ def by_gradient(evaluate: Evaluator, start: np.ndarray, folds: list) -> Found:
         if at == found or any(each.covers(start[at]) for each in surrogates):
             continue
         if at not in rivals:
-            rivals[at] = _patches(evaluate, start[at], quick=True)
-        other, (_, _, rival) = rivals[at]
+            rivals[at] = _patches(evaluate, start[at], "glance")
+        other, rival = rivals[at]
         most = sketch.maximise(keep)[2]
         if rival.maximise(keep)[2] > most + _FLAT * abs(most):
-            _, (more, rows, of_other) = _patches(evaluate, other)
-            surrogates.append(of_other)
-            points, table = np.concatenate([points, more]), np.concatenate([table, rows])
+            surrogates.append(_patches(evaluate, other, "sample")[1])
     # Axes in which the patch is round: along the ridge where alpha and beta trade against each other J hardly
     # changes. A direction in which the patch is flat or not concave gets the length over which a bend of a
     # hundredth of J would be seen.
@@ -187,23 +189,19 @@ def by_gradient(evaluate: Evaluator, start: np.ndarray, folds: list) -> Found:
     options = {"ftol": _ENOUGH, "gtol": np.sqrt(2 * _ENOUGH * height), "maxiter": 10}
     scipy.optimize.minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", options=options)
     steps = np.array(path)
-    points, table = np.concatenate([points, steps[:, :2]]), np.concatenate([table, np.array(visited)])
-    return Found(points, table, steps, surrogates)
+    return Found(steps[:, :2], np.array(visited), steps, surrogates)
 
 
-def _patches(
-    evaluate: Evaluator, best: np.ndarray, *, quick: bool = False
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, Surrogate]]:
+def _patches(evaluate: Evaluator, best: np.ndarray, look: Look) -> tuple[np.ndarray, Surrogate]:
     """Patch after patch, each around the best of the last, until one has its maximum inside or is flat."""
-    points, table = [], []
     for _ in range(4):
-        points.append(patch(best))
-        table.append(evaluate.table(points[-1], quick=quick))
-        surrogate = Surrogate(points[-1], evaluate.terms(table[-1]))
-        before, (best, inside, most) = best, surrogate.maximise(np.ones(table[-1].shape[1], bool))
+        points = patch(best)
+        terms = evaluate.terms(evaluate.table(points, look=look))
+        surrogate = Surrogate(points, terms)
+        before, (best, inside, most) = best, surrogate.maximise(np.ones(terms.shape[1], bool))
         if inside or most - surrogate.total(before) < _FLAT * abs(most):
             break
-    return best, (np.concatenate(points), np.concatenate(table), surrogate)
+    return best, surrogate
 
 
 def by_grid(evaluate: Evaluator, start: np.ndarray, folds: list) -> Found:

@@ -38,7 +38,7 @@ class Tuning:
         scores: (landmarks,) held-out score at the optimum.
         nested_alpha, nested_beta: (landmarks,) optimum without the gene's own fold.
         nested_scores: (landmarks,) held-out score at the nested optimum: the one to report.
-        points: (evaluated, 2) alpha and beta at which every fold was scored.
+        points: (evaluated, 2) alpha and beta at which every fold was scored on all of the data.
         table: (evaluated, landmarks) held-out scores.
         objectives: (evaluated,) J.
         path: (steps, 3) alpha, beta, J of the search after the grid.
@@ -78,9 +78,9 @@ def tune_weights(
         scorer: held-out scores of any points.
         folds: landmark indices of each fold.
         objective: see `objective_terms`.
-        search: "gradient": quick looks at a coarse grid and at patches, a patch on everything around the
-            best point, then L-BFGS with exact derivatives; "grid": a fine grid polished by Nelder-Mead,
-            as the released program does.
+        search: "gradient": glances at a coarse grid, patches around its best point on a sample of the data,
+            then L-BFGS with exact derivatives on everything; "grid": a fine grid polished by Nelder-Mead, as
+            the released program does.
         grid: alpha and beta values; None takes `COARSE_GRID` or `RELEASED_GRID`.
         report: told how many points were just evaluated.
 
