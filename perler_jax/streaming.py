@@ -54,11 +54,11 @@ class Moments(NamedTuple):
     of_locations: jax.Array | None  # (points, locations, U)
 
 
-# Entries of a tile. On a CPU logits and weights (0.8 MB each in float32) stay in a core's own cache, and 64
-# cells are enough for its matrix products: larger tiles were slower, whatever the number of locations. An
+# Entries of a tile. On a CPU logits and weights (1.6 MB each in float32) stay near a core: larger tiles were
+# slower, whatever the number of locations, and smaller ones keep two cores waiting for each other. An
 # accelerator wants few large steps.
-_CPU_ELEMENTS, _ACCELERATOR_ELEMENTS = 200_000, 2**24
-_LEAST_CELLS = 64
+_CPU_ELEMENTS, _ACCELERATOR_ELEMENTS = 400_000, 2**24
+_LEAST_CELLS = 128
 # What locations gather is added up tile by tile: many values ask for fewer, larger tiles.
 _MOST_LEAST_CELLS = 256
 _VECTOR = 16  # float32 numbers in the widest register: with one cell more the processor works in vain
