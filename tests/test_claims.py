@@ -7,15 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.fly_claims.fits import thinned
 from experiments.fly_claims.mapping import calibration, mixing
 from experiments.fly_claims.patterns import domain_order, ventral_stripes
+from experiments.fly_claims.peers import predicted_by_peers
 from experiments.fly_claims.segments import stripe_lag
 from experiments.modality import __main__ as modality
 from experiments.validity import __main__ as validity
 from experiments.validity.evaluation import tune_on_grid
 from experiments.validity.variants import paired
 from experiments.zebrafish import __main__ as zebrafish
-from perler_jax import fit_perler, simulate_embryo
+from perler_jax import fit_perler, load_fly, simulate_embryo
 from perler_jax.scores.stripes import StripeAxis
 
 
@@ -138,3 +140,19 @@ def test_validity_runs_on_the_fly(fly_directory, tmp_path):
     assert fixed["converged"]
     assert fixed["steps"] < learned["steps"]
     assert learned["log_likelihood"] > fixed["log_likelihood"]
+
+
+def test_peers_predict_landmarks_and_other_genes_from_the_whole_reference(fly_directory):
+    few = thinned(load_fly(fly_directory), 6)
+    runs = {
+        "built in": {"method": "nearest", "knob": 5},
+        "elsewhere": {"method": "perler_released"},
+    }
+    found, skipped = predicted_by_peers(few, ["ftz", "wg"], runs)
+    assert list(found) == ["built in"]
+    assert list(skipped) == ["elsewhere"]
+    table = found["built in"]
+    assert table.shape == (few.reference.n_obs, 2)
+    measured = np.log2(1 + few.reference.to_df()["ftz"])
+    assert table["ftz"].corr(measured) > 0.5, "a landmark may help to predict itself"
+    assert table["wg"].std() > 0

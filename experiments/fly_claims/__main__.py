@@ -16,6 +16,7 @@ from experiments.fly_claims.genes import landmark_table, structure
 from experiments.fly_claims.mapping import calibration, mixing
 from experiments.fly_claims.origins import concentration, ten_best_places
 from experiments.fly_claims.patterns import domain_order, ventral_stripes
+from experiments.fly_claims.peers import predicted_by_peers
 from experiments.fly_claims.segments import parasegment_width, stripe_lags
 from perler_jax import PerlerFit, PerlerSettings, load_fly
 from perler_jax.datasets import FlyEmbryo
@@ -147,6 +148,28 @@ def patterns(fits: dict[str, PerlerFit], fly: FlyEmbryo, config: dict[str, Any],
     return report
 
 
+def peers(fits: dict[str, PerlerFit], fly: FlyEmbryo, config: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Stripes in what other programs predict, all landmarks in use. The fits have no part in it."""
+    stripes = config["stripes"]
+    coordinates = np.asarray(fly.reference.obsm["spatial"], np.float64)
+    axis = fit_axis(coordinates, fly.reference[:, stripes["axis"]].to_df().to_numpy(np.float64))
+    predicted, skipped = predicted_by_peers(fly, stripes["striped"], config["peers"])
+    measured = np.log2(1.0 + fly.reference.to_df())
+    report: dict[str, Any] = {"skipped": skipped}
+    for name, table in predicted.items():
+        own = [gene for gene in table if gene in measured]
+        report[name] = {
+            "striped_landmarks_correlation": float(np.mean([table[g].corr(measured[g]) for g in own])),
+            "stripes": {
+                gene: _stripes(table[gene].to_numpy(np.float64), coordinates, axis, stripes["prominences"])
+                for gene in table
+            },
+        }
+    if predicted:
+        pictures.draw_patterns(predicted, config["peers_shown"], coordinates, out / "peers.png")
+    return report
+
+
 def _stripes(
     values: np.ndarray, coordinates: np.ndarray, axis: StripeAxis, prominences: list[float]
 ) -> dict[str, int]:
@@ -185,7 +208,7 @@ def _plain(found: dict[str, Any]) -> str:
     return "\n  ".join(f"{key}: {value}" for key, value in found.items())
 
 
-_PARTS = {"mapping": mapping, "origins": origins, "genes": genes, "patterns": patterns}
+_PARTS = {"mapping": mapping, "origins": origins, "genes": genes, "patterns": patterns, "peers": peers}
 
 if __name__ == "__main__":
     main()
