@@ -44,7 +44,9 @@ def results(*, every=True):
     fitted = fit_em(own_rows, r, start, cell_weights=present, **options)
     near, far = jax.jit(distance_space)(fitted.params, x, r)
     weights = WeightParams(jnp.array([0.5, 0.1]), jnp.array([0.0, 0.7]))
-    held_out = fit_held_out(y, h, make_folds(LANDMARKS), n_metagenes=4, accelerate=False, dtype=np.float64)
+    fold_options = {"n_metagenes": 4, "accelerate": False, "dtype": np.float64}
+    held_out = fit_held_out(y, h, make_folds(LANDMARKS), **fold_options)
+    strangers = fit_held_out(y, h, make_folds(LANDMARKS)[:3], foreign_share=0.05, **fold_options)
     found = {
         "statistics": expected_statistics(rich, x, r, evidence=evidence),
         "fitted": (fitted.params, fitted.history),
@@ -52,6 +54,8 @@ def results(*, every=True):
         "shards": (jnp.abs(rows - own_rows).max(), rows.sum(axis=0)),
         "held_out": (held_out.params, held_out.cell_loadings, held_out.n_steps),
         "scores": held_out_scores(held_out, weights, x, r),
+        "strangers": (strangers.params, strangers.votes),
+        "scores_by_vote": held_out_scores(strangers, weights, x, r),
     }
     if every:
         found["whole"] = fit_em(x, r, start, **options).params
