@@ -83,8 +83,8 @@ plot_objective(alphas, betas, surface, path=tuning.path[:, :2], ax=ax)
 ax.set_title(f"{surface.size} points of a grid")
 plt.show()
 print(
-    f"gradient: alpha {tuning.alpha:.3f}, beta {tuning.beta:.3f}, J {tuning.objective:.3f}, "
-    f"{len(tuning.points)} evaluations on everything"
+    f"gradient: alpha {tuning.alpha:.3f}, beta {tuning.beta:.3f}, J {tuning.objective:.3f}; "
+    f"points evaluated on everything: {len(tuning.points)}"
 )
 
 # %% [markdown]

@@ -107,6 +107,7 @@ def test_the_fit_of_a_sample_is_only_a_start(monkeypatch):
     whole = fit_held_out(y, h, folds, log_location_weights=log_pi, **options)
     monkeypatch.setattr("perler_jax.held_out.folds._LEAST_CELLS", 100)
     monkeypatch.setattr("perler_jax.held_out.folds._LEAST_LOCATIONS", 30)
+    monkeypatch.setattr("perler_jax.held_out.folds._SMALL_PART", 8)
     sampled = fit_held_out(y, h, folds, log_location_weights=log_pi, **options)
     assert not np.array_equal(sampled.n_steps, whole.n_steps), "another start takes other steps"
     for name in ("sensitivity", "background", "noise", "log_location_weights"):

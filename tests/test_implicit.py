@@ -103,8 +103,9 @@ def test_forward_derivatives_equal_finite_differences_of_whole_fits(inputs):
     def at(step):
         return along_towards(jax.tree.map(lambda leaf, way: leaf + step * way, inputs, towards))
 
-    (_, slope), (ahead, _), (behind, _) = at(0.0), at(1e-4), at(-1e-4)
-    np.testing.assert_allclose(slope, (ahead - behind) / 2e-4, rtol=1e-5)
+    # EM ends where the log-likelihood resolves no gain, and its parameters are certain to 1e-8 only.
+    (_, slope), (ahead, _), (behind, _) = at(0.0), at(1e-3), at(-1e-3)
+    np.testing.assert_allclose(slope, (ahead - behind) / 2e-3, rtol=1e-4)
 
 
 def test_the_value_is_the_fit_itself(inputs):

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from perler_jax import plotting
+from perler_jax.errors import PerlerInputError
 from perler_jax.scores.stripes import StripeCount
 
 
@@ -29,6 +30,12 @@ def test_objective_has_the_path_end_at_its_place(ax):
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "linear")
     spread = plotting.plot_objective(np.array([0.0, 0.01, 1.0]), beta, surface, ax=Figure().subplots())
     assert spread.get_yscale() == "symlog"
+
+
+def test_too_few_points_make_no_surface(ax):
+    one = np.array([0.1])
+    with pytest.raises(PerlerInputError, match=r"found 1: .* HeldOutScorer"):
+        plotting.plot_objective(one, one, one, ax=ax)
 
 
 def test_objective_of_scattered_points_is_smooth_between_them(ax):

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from matplotlib.tri import Triangulation, UniformTriRefiner
 
 from perler_jax._typing import Float
+from perler_jax.errors import PerlerInputError
 from perler_jax.plotting.canvas import EXPRESSION, new_axes, panels
 
 __all__ = ["plot_em_trace", "plot_loadings", "plot_objective", "plot_parameters"]
@@ -56,7 +57,16 @@ def plot_objective(
         objective: J on the grid, or at the points (``Tuning.objectives``), which are then marked.
         path: alpha and beta of each step (``Tuning.path[:, :2]``).
         ax: axes to draw in; None makes a figure.
+
+    Raises:
+        PerlerInputError: on fewer than three points, between which there is no surface.
     """
+    found = np.isfinite(objective).sum()
+    if objective.ndim == 1 and found < 3:
+        raise PerlerInputError(
+            f"expected at least 3 points with an objective, found {found}: the gradient search evaluates few "
+            "points on all of the data; score a grid with HeldOutScorer"
+        )
     ax = new_axes(ax, (4.8, 3.6))
     _scale(ax, "y", alpha)
     _scale(ax, "x", beta)
