@@ -36,8 +36,10 @@ def main() -> None:
     record = Record(out / "benchmarks.csv")
     for name in options.which or _BENCHMARKS:
         settings = config["fast"][name] if options.fast else config[name]
-        for settled in importlib.import_module(f"experiments.benchmarks.{name}").cases(settings):
-            case = {"benchmark": name, **settled}
+        module = importlib.import_module(f"experiments.benchmarks.{name}")
+        cases = [{"benchmark": name, **settled} for settled in module.cases(settings)]
+        record.keep_only(name, cases)
+        for case in cases:
             if options.only not in case_key(case) or (options.keep and record.has(case)):
                 continue
             print(case_key(case), flush=True)

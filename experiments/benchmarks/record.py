@@ -41,6 +41,12 @@ class Record:
         """Whether a case was measured."""
         return bool((self.table()["case"] == case_key(case)).any())
 
+    def keep_only(self, benchmark: str, cases: Iterable[dict[str, Any]]) -> None:
+        """Forget cases of a benchmark that its settings no longer have."""
+        table = self.table()
+        known = {case_key(case) for case in cases}
+        self._write(_counted(table[(table["benchmark"] != benchmark) | table["case"].isin(known)]))
+
     def put(self, case: dict[str, Any], rows: Iterable[Row]) -> None:
         """Write the figures of a case in place of its old ones; the file is replaced whole."""
         sizes = {name: case.get(name) for name in SIZES}
@@ -51,11 +57,16 @@ class Record:
             for row in rows
         ]
         old = self.table()
-        kept = old[old["case"] != case_key(case)]
-        table = pd.DataFrame(new, columns=_COLUMNS)
-        table = pd.concat([kept, table], ignore_index=True) if len(kept) else table
+        kept, table = _counted(old[old["case"] != case_key(case)]), _counted(pd.DataFrame(new, columns=_COLUMNS))
+        self._write(pd.concat([kept, table], ignore_index=True) if len(kept) else table)
+
+    def _write(self, table: pd.DataFrame) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        for name in ("cells", "locations", "metagenes", "genes", "devices", "repeats"):
-            table[name] = table[name].astype("Int64")
         with atomic_path(self.path) as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")
+
+
+def _counted(table: pd.DataFrame) -> pd.DataFrame:
+    """Counts as whole numbers that may be missing: a column reads alike whether some rows lack it or none."""
+    counts = ("cells", "locations", "metagenes", "genes", "devices", "repeats")
+    return table.astype(dict.fromkeys(counts, "Int64"))
