@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from perler_jax.annotation import package_version, plain_fields, result_shell, u
 from perler_jax.cell_weights import CellWeights
 from perler_jax.density import cell_votes, foreign_cells, responsibilities
 from perler_jax.em_loop import EMResult
-from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
+from perler_jax.gene_patterns import Patterns, check_one_process
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
 from perler_jax.inputs.archive import write_archive
@@ -28,10 +28,9 @@ from perler_jax.inputs.intake import as_cells
 from perler_jax.inputs.labels import positions
 from perler_jax.metagenes import MetageneMap
 from perler_jax.preprocessing import Preprocessing, reference_landmarks
-from perler_jax.reconstruction import fill, gene_block_size, reconstruct_blocks, zscore
 from perler_jax.refinement import Refinement, Refiner, standard_landmarks
 from perler_jax.scale.checkpoint import fingerprint
-from perler_jax.scale.store import check_target, stream_to_file
+from perler_jax.scale.store import check_target
 from perler_jax.settings import PerlerSettings, device_precision
 from perler_jax.validation import cells_of_fit
 from perler_jax.weights import Covariance, WeightParams, distance_space
@@ -134,11 +133,8 @@ class PerlerFit:
         Raises:
             PerlerInputError: unknown genes, or no expression to average.
         """
-        expression = self.expression(cells)
-        names = expression.genes if genes is None else np.asarray(list(genes), dtype=object)
-        values = np.empty((len(self.reference.locations), len(names)), self.settings.dtype)
-        fill(values, self._blocks(expression, names, self._block_size(len(names))), progress=progress)
-        return self._annotate(zscore(values) if standardise else values, names, standardise)
+        patterns = self._patterns(genes, standardise, cells)
+        return self._annotate(patterns.values(progress=progress), patterns)
 
     def reconstruct_to(
         self,
@@ -166,31 +162,13 @@ class PerlerFit:
             PerlerFileError: on a path that cannot be written to.
         """
         check_target(path)
-        if jax.process_count() > 1:
-            raise PerlerInputError(
-                f"expected one process to write a file, found {jax.process_count()}: save the fit, and "
-                "reconstruct from it in one process"
-            )
-        expression = self.expression(cells)
-        names = expression.genes if genes is None else np.asarray(list(genes), dtype=object)
-        size = self._block_size(len(names))
+        check_one_process()
+        patterns = self._patterns(genes, standardise, cells)
         params = (self.em.params.sensitivity, self.em.params.background, self.em.params.noise)
         sides = (self.cell_metagenes, self.reference_metagenes, self.weights.alpha, self.weights.beta)
-        choices = (self.refinement, self.settings, names, size, standardise)
-
-        def make(left: np.ndarray) -> Iterator[np.ndarray]:
-            blocks = self._blocks(expression, left, size)
-            return map(zscore, blocks) if standardise else blocks
-
-        return stream_to_file(
-            path,
-            self._annotate(None, names, standardise),
-            make,
-            block=size,
-            mark=fingerprint(*params, *sides, *choices),
-            dtype=self.settings.dtype,
-            progress=progress,
-        )
+        choices = (self.refinement, self.settings, patterns.genes, patterns.block_size, standardise)
+        mark = fingerprint(*params, *sides, *choices)
+        return patterns.write(path, self._annotate(None, patterns), mark=mark, progress=progress)
 
     def expression(self, cells: Any = None) -> CellExpression:
         """Expression of the fitted cells; ``cells`` gives it to a fit that was loaded without."""
@@ -308,26 +286,15 @@ class PerlerFit:
     def _metagene_names(self) -> list[str]:
         return [f"metagene {i + 1}" for i in range(self.cell_metagenes.shape[1])]
 
-    def _block_size(self, n_genes: int) -> int:
-        return gene_block_size(len(self.cell_names), len(self.reference.locations), n_genes)
+    def _patterns(self, genes: Sequence[str] | None, standardise: bool, cells: Any) -> Patterns:
+        expression = self.expression(cells)
+        names = expression.genes if genes is None else np.asarray(list(genes), dtype=object)
+        preprocess, refiner = self.preprocessing.apply, self._refiner(expression)
+        dtype = self.settings.dtype
+        return Patterns(self.cell_weights(), expression, preprocess, names, refiner, standardise, dtype)
 
-    def _blocks(
-        self, expression: CellExpression, names: np.ndarray, size: int
-    ) -> Iterator[Float[np.ndarray, "locations block"]]:
-        """Predictions of the named genes, block by block."""
-        blocks = expression.gene_blocks(list(names), size)  # names are looked up before anything is computed
-        with device_precision(self.settings.dtype):
-            for _, result in reconstruct_blocks(
-                self.cell_weights(),
-                blocks,
-                preprocess=self.preprocessing.apply,
-                refiner=self._refiner(expression),
-                block_size=size,
-            ):
-                yield result
-
-    def _annotate(self, values: np.ndarray | None, names: np.ndarray, standardise: bool) -> AnnData:
-        about = {**self.provenance(), "units": units_of(standardise)}
-        result = result_shell(self.reference, names, self.landmarks, self.scores, about)
+    def _annotate(self, values: np.ndarray | None, patterns: Patterns) -> AnnData:
+        about = {**self.provenance(), "units": units_of(patterns.standardise)}
+        result = result_shell(self.reference, patterns.genes, self.landmarks, self.scores, about)
         result.X = values
         return result

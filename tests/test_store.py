@@ -31,7 +31,7 @@ def fit(embryo):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr("perler_jax.fit.gene_block_size", lambda *_: 7)
+    monkeypatch.setattr("perler_jax.gene_patterns.gene_block_size", lambda *_: 7)
 
 
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
@@ -70,11 +70,11 @@ def test_an_interrupted_job_goes_on_and_does_nothing_twice(fit, small_blocks, tm
 
 SCRIPT = """
 import sys, time
-import perler_jax.fit
+import perler_jax.gene_patterns
 from perler_jax import load_fit
 from perler_jax.preprocessing import Preprocessing
 import anndata
-perler_jax.fit.gene_block_size = lambda *_: 7
+perler_jax.gene_patterns.gene_block_size = lambda *_: 7
 apply = Preprocessing.apply
 def slow(self, block):
     time.sleep(0.5)

@@ -57,7 +57,10 @@ class Record:
             for row in rows
         ]
         old = self.table()
-        kept, table = _counted(old[old["case"] != case_key(case)]), _counted(pd.DataFrame(new, columns=_COLUMNS))
+        kept, table = (
+            _counted(old[old["case"] != case_key(case)]),
+            _counted(pd.DataFrame(new, columns=_COLUMNS)),
+        )
         self._write(pd.concat([kept, table], ignore_index=True) if len(kept) else table)
 
     def _write(self, table: pd.DataFrame) -> None:
