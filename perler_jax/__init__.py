@@ -5,6 +5,7 @@ equations) and ``em.py`` (how they are fitted). Importing this package configure
 device.
 """
 
+from perler_jax.compiler_faults import warn_of_compiler_faults
 from perler_jax.datasets import load_fly
 from perler_jax.errors import PerlerFileError, PerlerInputError, PerlerWarning
 from perler_jax.evidence import CellEvidence, coordinate_evidence, region_evidence
@@ -38,3 +39,5 @@ __all__ = [
     "region_evidence",
     "simulate_embryo",
 ]
+
+warn_of_compiler_faults()

@@ -87,6 +87,17 @@ def test_tiles_change_nothing(problem, tiles):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), whole, tiled)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_data_may_be_constants_of_a_jitted_function(dtype):
+    """As in `jax.jit(lambda p: log_density(p, x, r))`, and in NUTS: jaxlib 0.10.2 gets it wrong."""
+    rng = np.random.default_rng(0)
+    x, r, of_params = (jnp.asarray(rng.normal(size=(n, 12)), dtype) for n in (300, 600, 3))
+    params = MappingParams(of_params[0], of_params[1], jnp.exp(of_params[2] / 4))
+    constant = jax.jit(lambda p: log_density(p, x, r))(params)
+    argument = jax.jit(log_density)(params, x, r)
+    np.testing.assert_allclose(constant, argument, rtol=1e-4)
+
+
 def test_tiles_change_no_gradient(problem):
     params, x, r, _ = problem
     for tiles in (Tiles(5, 4), Tiles(23, 9)):

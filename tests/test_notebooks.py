@@ -1,5 +1,6 @@
 """Every notebook runs, and the rendered one beside it shows the present script."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,10 @@ def test_the_rendered_notebook_is_of_this_script(script):
     code = [cell for cell in rendered if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code), "it was run"
     assert not [out for cell in code for out in cell.outputs if out.output_type == "error"]
+
+
+def test_the_rendered_chains_agree():
+    """What a reader sees of NUTS: a wrong density once made the chains run away, and every cell still ran."""
+    (rendered,) = FOLDER.glob("04*.ipynb")
+    (r_hat,) = re.findall(r"largest R-hat ([0-9.]+),", rendered.read_text(encoding="utf-8"))
+    assert float(r_hat) < 1.05

@@ -18,7 +18,7 @@ LONGEST = 300
 # A module imports only from modules above it. What is not listed is the rim (command line, demo, pictures),
 # which no listed module may import.
 LAYERS = [
-    ("", ["errors", "_typing"]),
+    ("", ["errors", "compiler_faults", "_typing"]),
     ("inputs", ["labels", "storage", "checks", "data", "intake", "tables", "matrices", "io", "archive"]),
     ("preparation", ["landmarks", "preprocessing", "validation"]),
     ("simulation", ["virtual_embryo", "simulate"]),
