@@ -120,7 +120,9 @@ def gather(values: Any, columns: np.ndarray | slice = slice(None), rows: np.ndar
     keep = np.zeros(values.shape[0], dtype=bool)
     keep[slice(None) if rows is None else rows] = True
     parts = [piece[keep[window]][:, columns] for window, _, piece in pieces(values)]
-    block = sp.vstack(parts, format="csc") if sp.issparse(parts[0]) else np.concatenate(parts)
+    together: Any = sp.vstack(parts, format="csr") if sp.issparse(parts[0]) else np.concatenate(parts)
+    del parts  # so that never more than two copies are in memory
+    block = together.tocsc() if sp.issparse(together) else together
     return block if rows is None else block[np.cumsum(keep)[rows] - 1]
 
 
