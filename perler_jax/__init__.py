@@ -2,21 +2,49 @@
 
 Start with :func:`fit_perler`; read ``perler.py`` (the method on one screen), then ``mixture.py`` (the
 equations) and ``em.py`` (how they are fitted). Importing this package configures nothing and touches no
-device.
+device; a name is imported when it is first asked for, so that the program can say before JAX starts what it
+may log.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from perler_jax.compiler_faults import warn_of_compiler_faults
-from perler_jax.datasets import load_fly
-from perler_jax.errors import PerlerFileError, PerlerInputError, PerlerWarning
-from perler_jax.evidence import CellEvidence, coordinate_evidence, region_evidence
-from perler_jax.files import load_fit
-from perler_jax.fit import PerlerFit
-from perler_jax.inputs.data import CellExpression, SpatialReference
-from perler_jax.inputs.intake import as_cells, as_reference
-from perler_jax.inputs.io import read_cells, read_reference
-from perler_jax.perler import fit_perler
-from perler_jax.settings import PerlerSettings
-from perler_jax.simulation.simulate import SimulatedEmbryo, simulate_embryo
+
+if TYPE_CHECKING:
+    from perler_jax.datasets import load_fly
+    from perler_jax.errors import PerlerFileError, PerlerInputError, PerlerWarning
+    from perler_jax.evidence import CellEvidence, coordinate_evidence, region_evidence
+    from perler_jax.files import load_fit
+    from perler_jax.fit import PerlerFit
+    from perler_jax.inputs.data import CellExpression, SpatialReference
+    from perler_jax.inputs.intake import as_cells, as_reference
+    from perler_jax.inputs.io import read_cells, read_reference
+    from perler_jax.perler import fit_perler
+    from perler_jax.settings import PerlerSettings
+    from perler_jax.simulation.simulate import SimulatedEmbryo, simulate_embryo
+
+_WHERE = {
+    "CellEvidence": "evidence",
+    "CellExpression": "inputs.data",
+    "PerlerFileError": "errors",
+    "PerlerFit": "fit",
+    "PerlerInputError": "errors",
+    "PerlerSettings": "settings",
+    "PerlerWarning": "errors",
+    "SimulatedEmbryo": "simulation.simulate",
+    "SpatialReference": "inputs.data",
+    "as_cells": "inputs.intake",
+    "as_reference": "inputs.intake",
+    "coordinate_evidence": "evidence",
+    "fit_perler": "perler",
+    "load_fit": "files",
+    "load_fly": "datasets",
+    "read_cells": "inputs.io",
+    "read_reference": "inputs.io",
+    "region_evidence": "evidence",
+    "simulate_embryo": "simulation.simulate",
+}
 
 __all__ = [
     "CellEvidence",
@@ -39,5 +67,17 @@ __all__ = [
     "region_evidence",
     "simulate_embryo",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 warn_of_compiler_faults()

@@ -1,10 +1,10 @@
-"""Releases of JAX's compiler that give wrong numbers without a word.
+"""Releases of JAX's compiler whose programs for CPUs cannot be trusted.
 
 On CPUs, jaxlib 0.10.2 puts a product and the sums beside it into one program of the library YNNPACK. Where an
 array is a constant of a jitted function, as data are in ``jax.jit(lambda p: log_density(p, x, r))``, rows
-from 256 on come out wrong: |a r|^2 - 2 (a r) x of 600 locations was off by more than half of its size, and
-NUTS ran away. jaxlib 0.11.0 has the same programs and crashes on some. The requirements exclude both; whoever
-has one all the same is told at import.
+from 256 on come out wrong, without a word: |a r|^2 - 2 (a r) x of 600 locations was off by more than half of
+its size, and NUTS ran away. jaxlib 0.11.0 has the same programs and is known to crash on some. The
+requirements exclude both; whoever has one all the same is told at import.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _REMEDY = "--xla_cpu_experimental_ynn_fusion_type="
 
 
 def warn_of_compiler_faults(found: str | None = None, flags: str | None = None) -> None:
-    """Warn if the installed compiler is known to give wrong numbers.
+    """Warn if the installed compiler is one of them.
 
     Args:
         found: release of jaxlib; None looks it up.
@@ -32,8 +32,9 @@ def warn_of_compiler_faults(found: str | None = None, flags: str | None = None) 
     flags = os.environ.get("XLA_FLAGS", "") if flags is None else flags
     if found in _FAULTY and _REMEDY not in flags.split():
         warnings.warn(
-            f"expected a jaxlib that computes rightly on CPUs, found {found}, which does not: install "
-            f"another (pip install 'jax!=0.10.2,!=0.11.0'), or set XLA_FLAGS={_REMEDY} before Python starts",
+            f"expected a jaxlib that is safe on CPUs, found {found}, which gives wrong numbers or "
+            "crashes: install another (pip install 'jax!=0.10.2,!=0.11.0'), or set "
+            f"XLA_FLAGS={_REMEDY} before Python starts",
             PerlerWarning,
             stacklevel=2,
         )

@@ -98,6 +98,15 @@ def test_a_case_replaces_its_own_figures_only(tmp_path):
     assert list(tmp_path.glob("results/*")) == [record.path]
 
 
+def test_cases_that_the_settings_no_longer_have_are_forgotten(tmp_path):
+    record = Record(tmp_path / "table.csv")
+    old, new, other = ({"benchmark": name, "cells": n} for name, n in (("job", 3), ("job", 4), ("store", 3)))
+    for case in (old, new, other):
+        record.put(case, [Row("seconds", 1.0, "s")])
+    record.keep_only("job", [new, {"benchmark": "job", "cells": 5}])
+    assert [record.has(case) for case in (old, new, other)] == [False, True, True]
+
+
 def test_counts_follow_the_truth_and_are_written_block_by_block(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     truth = ad.AnnData(rng.random((3, 8)), var=pd.DataFrame(index=[f"g{i}" for i in range(8)]))

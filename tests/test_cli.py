@@ -422,7 +422,7 @@ def test_what_had_the_name_survives_a_failed_write(command, error, code, made, t
 
 @pytest.fixture
 def program():
-    return [sys.executable, "-m", "perler_jax.app.cli"]
+    return [sys.executable, "-m", "perler_jax"]
 
 
 def test_ctrl_c_ends_a_fit_with_130(program, made, tmp_path):

@@ -39,18 +39,37 @@ def no_folder():
         jax.config.update(name, value)
 
 
-def test_a_second_process_finds_what_the_first_compiled(tmp_path):
-    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    environment |= {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
+@pytest.fixture
+def fresh_environment(tmp_path):
+    """Of a user who has set nothing and run nothing yet."""
+    set_here = ("JAX_COMPILATION_CACHE_DIR", "TF_CPP_MIN_LOG_LEVEL")  # the latter by JAX when it was imported
+    environment = {name: value for name, value in os.environ.items() if name not in set_here}
+    return environment | dict.fromkeys(("XDG_CACHE_HOME", "HOME", "LOCALAPPDATA"), str(tmp_path))
+
+
+def test_a_second_process_finds_what_the_first_compiled(fresh_environment, tmp_path):
     first, second = (
         subprocess.run(
-            [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", SCRIPT], env=fresh_environment, capture_output=True, text=True, check=True
         )
         for _ in range(2)
     )
     assert int(first.stdout) == 0
     assert int(second.stdout) > 0
     assert len([path for path in tmp_path.rglob("programs-*") if path.is_dir()]) == 1
+
+
+def test_a_run_from_kept_programs_prints_what_the_first_printed(fresh_environment, tmp_path):
+    sizes = ["--cells", "60", "--locations", "120", "--genes", "40", "--landmarks", "10"]
+    line = [sys.executable, "-m", "perler_jax", "demo", "--quiet", *sizes]
+    first, second = (
+        subprocess.run(
+            [*line, "-o", tmp_path / name], env=fresh_environment, capture_output=True, text=True, check=True
+        )
+        for name in ("one", "two")
+    )
+    assert any(tmp_path.rglob("*-cache"))
+    assert first.stderr == second.stderr
 
 
 def test_a_folder_of_the_users_own_is_left(no_folder, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import tracemalloc
 
 import anndata
 import jaxtyping
@@ -207,6 +208,20 @@ def test_shape_annotations_are_executed(counts):
 def test_scale_auto(values, scale):
     assert as_cells(values, genes=["a", "b"]).scale == scale
     assert as_cells(sp.csr_array(values), genes=["a", "b"]).scale == scale
+
+
+def test_a_file_read_row_by_row_is_held_twice_at_most(tmp_path, monkeypatch):
+    counts = sp.random_array((4000, 200), density=0.25, format="csr", dtype=np.float32, rng=0)
+    anndata.AnnData(counts).write_h5ad(tmp_path / "cells.h5ad")
+    values = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r").X
+    monkeypatch.setattr(storage, "_PIECE", 20_000)
+    tracemalloc.start()
+    block = storage.gather(values)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    size = block.data.nbytes + block.indices.nbytes
+    assert block.format == "csc"
+    assert 1.9 * size < peak < 2.5 * size
 
 
 @pytest.mark.parametrize("layout", ["dense", "csr", "csc", "backed-dense", "backed-csr", "backed-csc"])

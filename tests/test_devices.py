@@ -125,7 +125,7 @@ def test_the_command_line_runs_as_two_processes(files, tmp_path):
     finish(
         *(
             start(
-                *("-m", "perler_jax.app.cli", "fit", *inputs, *launch, "--process-id", process),
+                *("-m", "perler_jax", "fit", *inputs, *launch, "--process-id", process),
                 *("-o", tmp_path / f"many{process}.npz"),
             )
             for process in range(2)

@@ -183,6 +183,24 @@ assert "matplotlib.pyplot" not in sys.modules, "a plotting backend was chosen"
     assert done.stdout == ""
 
 
+def test_names_come_when_they_are_asked_for():
+    script = """
+import sys
+import perler_jax
+assert "jax" not in sys.modules
+assert set(perler_jax.__all__) <= set(dir(perler_jax))
+assert perler_jax.fit_perler is perler_jax.fit_perler
+assert "fit_perler" in vars(perler_jax)
+try:
+    perler_jax.fit_pearler
+except AttributeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "module 'perler_jax' has no attribute 'fit_pearler'\n"
+
+
 def test_the_front_door_exports_what_it_says():
     assert sorted(perler_jax.__all__) == list(perler_jax.__all__)
     for name in perler_jax.__all__:

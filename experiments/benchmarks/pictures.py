@@ -32,7 +32,7 @@ def _kernel(table: pd.DataFrame) -> plt.Figure:
     rows = rows.iloc[::-1]
     strict = rows["quantity"].str.contains("tiled")
     labels = [
-        f"{n:,} x {k:,} x {m}, {dtype}, {'in tiles' if tiled else 'whole arrays'}"
+        f"{int(n):,} x {int(k):,} x {int(m)}, {dtype}, {'in tiles' if tiled else 'whole arrays'}"
         for n, k, m, dtype, tiled in zip(
             rows["cells"], rows["locations"], rows["metagenes"], rows["dtype"], strict, strict=True
         )

@@ -78,9 +78,8 @@ def _bars(ax: Axes, values: pd.Series, colours: list, label: str, *, log: bool =
     ax.barh(range(len(known)), np.nan_to_num(known), color=colours, height=0.6, alpha=0.85)
     for at, value in enumerate(known):
         if np.isfinite(value):
-            ax.annotate(
-                f"{value:.3g}", (value, at), (3, 0), textcoords="offset points", va="center", fontsize=7
-            )
+            text = f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+            ax.annotate(text, (value, at), (3, 0), textcoords="offset points", va="center", fontsize=7)
     if log:
         ax.set_xscale("log")
     ax.margins(x=0.25)

@@ -92,7 +92,3 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         kind = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         tqdm.write(f"{PROGRAM}: {kind}{' '.join(record.getMessage().split())}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
