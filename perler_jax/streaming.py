@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from perler_jax.scale.spread import split_cells
+from perler_jax.tile_arithmetic import column_maxima, column_sums, exp
 
 __all__ = ["Logits", "Moments", "Tiles", "choose_tiles", "softmax_moments"]
 
@@ -54,10 +55,10 @@ class Moments(NamedTuple):
     of_locations: jax.Array | None  # (points, locations, U)
 
 
-# Entries of a tile. On a CPU logits and weights (1.6 MB each in float32) stay near a core: larger tiles were
+# Entries of a tile. On a CPU logits and weights (2.4 MB each in float32) stay near a core: larger tiles were
 # slower, whatever the number of locations, and smaller ones keep two cores waiting for each other. An
 # accelerator wants few large steps.
-_CPU_ELEMENTS, _ACCELERATOR_ELEMENTS = 400_000, 2**24
+_CPU_ELEMENTS, _ACCELERATOR_ELEMENTS = 600_000, 2**24
 _LEAST_CELLS = 128
 # What locations gather is added up tile by tile: many values ask for fewer, larger tiles.
 _MOST_LEAST_CELLS = 256
@@ -170,13 +171,13 @@ def _stream(
 
     def shifted_sum(found: Logits, outside: Any = None) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Unnormalised weights, their sum and the shift that keeps them from over- and underflow."""
-        shift = found.values.max(axis=0) if found.largest is None else found.largest
+        shift = column_maxima(found.values) if found.largest is None else found.largest
         shift = jax.lax.stop_gradient(shift if outside is None else jnp.maximum(shift, outside))
         # A tile may hold no possible location for a cell; -inf - -inf would be nan.
         shift = jnp.where(jnp.isfinite(shift), shift, 0.0)
-        weights = jnp.exp(found.values - shift)
-        total = weights.sum(axis=0)
-        return weights, total if outside is None else total + jnp.exp(outside - shift), shift
+        weights = exp(found.values - shift)
+        total = column_sums(weights)
+        return weights, total if outside is None else total + exp(outside - shift), shift
 
     def gather(
         weights: jax.Array, factor: Any, scale: jax.Array, of_location: Any, of_cell: Any
@@ -225,7 +226,7 @@ def _stream(
 
             def one(point: PyTree, normaliser: jax.Array) -> tuple[Any, Any]:
                 found = point_logits(shared, point, mask)
-                weights = jnp.exp(found.values - normaliser)
+                weights = exp(found.values - normaliser)
                 return gather(weights, found.factor, jnp.ones_like(normaliser), of_location, of_cell)
 
             by_cell, by_location = over_points(one, log_normaliser)

@@ -21,6 +21,7 @@ from perler_jax._typing import pytree
 from perler_jax.evidence import CellEvidence
 from perler_jax.mixture import MappingParams, map_locations, standardise
 from perler_jax.streaming import Logits, Moments, Tiles, softmax_moments
+from perler_jax.tile_arithmetic import column_maxima
 
 Covariance = Literal["fitted", "pooled"] | Float[Array, "metagenes metagenes"]
 
@@ -119,7 +120,7 @@ def _weight_logits(shared: _Pairwise, point: tuple[Array, Array]) -> Logits:
     if log_prior is not None:
         return Logits(exponent + log_prior)
     # The smallest distance of a cell is shared by all points: they need not search again.
-    nearest = squared.min(axis=0)
+    nearest = -column_maxima(-squared)
     return Logits(exponent, -point[0] * nearest - point[1] * jnp.sqrt(nearest))
 
 

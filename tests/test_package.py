@@ -30,6 +30,7 @@ LAYERS = [
         "method",
         [
             "metagenes",
+            "tile_arithmetic",
             "streaming",
             "noise",
             "evidence",

@@ -64,6 +64,7 @@ def _over_folds(
     return jax.lax.map(one, (fits, per_fold))
 
 
+@jax.jit
 def correlation(
     prediction: Float[Array, "*any locations"], reference: Float[Array, "*other locations"]
 ) -> Array:
@@ -78,6 +79,7 @@ def correlation(
     )
 
 
+@jax.jit
 def roc_auc(prediction: Float[Array, "*any locations"], reference: Float[Array, "*other locations"]) -> Array:
     """ROC AUC of a prediction for a reference that is on (above its mean) or off; ties count half."""
     on = reference > reference.mean(axis=-1, keepdims=True)

@@ -29,9 +29,9 @@ from perler_jax.scale.checkpoint import Checkpoint
 from perler_jax.scale.spread import one_per_device
 from perler_jax.streaming import Tiles
 
-# EM starts from the fit of a sample of at least so many, if that is a small part of all: three whole passes
-# fewer of eight, but one more program to compile.
-_LEAST_CELLS, _LEAST_LOCATIONS, _SMALL_PART = 1000, 700, 10
+# EM starts with some steps on a sample of at least so many, if that is a small part of all: three whole
+# passes fewer of eight, but one more program to compile.
+_LEAST_CELLS, _LEAST_LOCATIONS, _SMALL_PART, _SAMPLE_STEPS = 600, 700, 8, 5
 
 __all__ = ["HeldOutFits", "fit_held_out", "make_folds"]
 
@@ -160,22 +160,22 @@ def fit_held_out(
         y, h, log_pi, evidence = shared
         x, r = y @ fold["cell_loadings"], h @ fold["reference_loadings"]
         start = initial_params(x, r, log_pi, noise_family=noise_family, foreign_share=foreign_share)
-        fit = functools.partial(
-            fit_em, tolerance=tolerance, max_steps=max_steps, stop_rule=stop_rule, accelerate=accelerate
-        )
+        fit = functools.partial(fit_em, tolerance=tolerance, stop_rule=stop_rule, accelerate=accelerate)
         if cell_step * location_step >= _SMALL_PART:
             some_cells, some_locations = slice(None, None, cell_step), slice(None, None, location_step)
             of_some = None if evidence is None else evidence.sample(some_cells, some_locations)
             prior = None if log_pi is None else log_pi[some_locations]
             of_sample = dataclasses.replace(start, log_location_weights=prior)
-            found = fit(x[some_cells], r[some_locations], of_sample, evidence=of_some).params
-            start = dataclasses.replace(found, log_location_weights=start.log_location_weights)
+            steps = min(_SAMPLE_STEPS, max_steps)
+            found = fit(x[some_cells], r[some_locations], of_sample, evidence=of_some, max_steps=steps)
+            start = dataclasses.replace(found.params, log_location_weights=start.log_location_weights)
         # Named as for the fit of all landmarks: the same program, if no fold has fewer metagenes.
         em = fit(
             *(x, r, start),
             cell_weights=None,
             evidence=evidence,
             learn_location_weights=learn_location_weights,
+            max_steps=max_steps,
             tiles=tiles,
         )
         found = fold | {
