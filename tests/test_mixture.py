@@ -15,7 +15,7 @@ from perler_jax.mixture import (
     posterior_moments,
     score,
 )
-from perler_jax.streaming import Tiles, choose_tiles
+from perler_jax.streaming import _CPU_ELEMENTS, Tiles, choose_tiles
 from tests import oracle
 
 CELLS, LOCATIONS, METAGENES = 23, 17, 4
@@ -189,7 +189,7 @@ def test_float32_stays_float32_and_close(problem):
 def test_chosen_tiles_are_even_and_bounded():
     for cells, locations in ((1297, 3039), (200_000, 50_000), (3, 9), (194_027, 1549)):
         tiles = choose_tiles(cells, locations)
-        assert tiles.cells * tiles.locations <= max(400_000, 128 * tiles.locations)
+        assert tiles.cells * tiles.locations <= max(_CPU_ELEMENTS, 128 * tiles.locations)
         assert tiles.cells == cells or tiles.cells % 16 == 0, "whole registers"
         for n, tile, unit in ((cells, tiles.cells, 16), (locations, tiles.locations, 1)):
             padding = -n % tile
