@@ -25,7 +25,7 @@ from perler_jax.held_out.tuning import Tuning
 from perler_jax.inputs.archive import write_archive
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.intake import as_cells
-from perler_jax.inputs.labels import positions
+from perler_jax.inputs.labels import name_positions, positions
 from perler_jax.metagenes import MetageneMap
 from perler_jax.preprocessing import Preprocessing, reference_landmarks
 from perler_jax.refinement import Refinement, Refiner, standard_landmarks
@@ -288,9 +288,9 @@ class PerlerFit:
 
     def _patterns(self, genes: Sequence[str] | None, standardise: bool, cells: Any) -> Patterns:
         expression = self.expression(cells)
-        names = expression.genes if genes is None else np.asarray(list(genes), dtype=object)
-        preprocess, refiner = self.preprocessing.apply, self._refiner(expression)
-        dtype = self.settings.dtype
+        chosen = slice(None) if genes is None else name_positions(genes, expression.genes, "gene")
+        names = expression.genes[chosen]
+        preprocess, refiner, dtype = self.preprocessing.apply, self._refiner(expression), self.settings.dtype
         return Patterns(self.cell_weights(), expression, preprocess, names, refiner, standardise, dtype)
 
     def _annotate(self, values: np.ndarray | None, patterns: Patterns) -> AnnData:

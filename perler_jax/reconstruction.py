@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import jax.numpy as jnp
@@ -20,8 +21,9 @@ _BLOCK_ENTRIES = 3_000_000
 
 
 def gene_block_size(n_cells: int, n_locations: int, n_genes: int) -> int:
-    """Genes per block: few enough for bounded memory, enough to share the distances."""
-    return int(np.clip(_BLOCK_ENTRIES // max(n_cells, n_locations), 16, n_genes))
+    """Genes per block: few enough for bounded memory, enough to share the distances, all blocks alike."""
+    most = int(np.clip(_BLOCK_ENTRIES // max(n_cells, n_locations), 16, n_genes))
+    return math.ceil(n_genes / math.ceil(n_genes / most))
 
 
 def reconstruct_blocks(

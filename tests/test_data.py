@@ -16,6 +16,7 @@ from perler_jax.inputs import storage
 from perler_jax.inputs.checks import CellScale, require_scale
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.intake import as_cells, as_reference
+from perler_jax.inputs.labels import name_positions
 from perler_jax.landmarks import align_landmarks
 
 N_CELLS, N_GENES = 23, 11
@@ -208,6 +209,12 @@ def test_shape_annotations_are_executed(counts):
 def test_scale_auto(values, scale):
     assert as_cells(values, genes=["a", "b"]).scale == scale
     assert as_cells(sp.csr_array(values), genes=["a", "b"]).scale == scale
+
+
+def test_a_table_in_the_place_of_names_is_refused():
+    table = pd.DataFrame({"a": [1.0], "b": [2.0]})
+    with pytest.raises(PerlerInputError, match=r"expected a list of gene names; found DataFrame of shape"):
+        name_positions(table, np.array(["a", "b"]), "gene")
 
 
 def test_a_file_read_row_by_row_is_held_twice_at_most(tmp_path, monkeypatch):

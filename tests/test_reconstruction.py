@@ -121,3 +121,5 @@ def test_block_memory_is_bounded(cells, locations, genes):
     size = gene_block_size(cells, locations, genes)
     assert 1 <= size <= genes
     assert size == min(16, genes) or size * max(cells, locations) * 4 <= 64e6, "at most 64 MB of float32"
+    blocks = -(-genes // size)
+    assert blocks * size < genes + blocks, "no block is padded by more than it must be"

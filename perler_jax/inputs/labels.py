@@ -49,6 +49,10 @@ def name_positions(wanted: Any, names: np.ndarray, what: str) -> np.ndarray:
         raise PerlerInputError(
             f"expected a list of {what} names; found the single text {wanted!r}; pass [{wanted!r}]"
         )
+    shape = getattr(wanted, "shape", (0,))
+    if len(shape) != 1:  # a table in the place of names
+        kind = type(wanted).__name__
+        raise PerlerInputError(f"expected a list of {what} names; found {kind} of shape {tuple(shape)}")
     wanted = np.asarray(wanted, dtype=object).astype(str)
     found = pd.Index(names).get_indexer(wanted)
     unknown = wanted[found < 0]
