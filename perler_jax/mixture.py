@@ -112,6 +112,7 @@ def map_locations(
     return params.sensitivity * reference + params.background
 
 
+@jax.jit
 def standardise(
     params: MappingParams,
     cells: Float[Array, "cells metagenes"],

@@ -24,6 +24,7 @@ from perler_jax.evidence import CellEvidence
 from perler_jax.fit import PerlerFit
 from perler_jax.held_out.cross_validation import correlation, roc_auc
 from perler_jax.problem import Problem, prepare_problem
+from perler_jax.reconstruction import gene_block_size
 from perler_jax.refinement import Refinement, Refiner, standard_landmarks
 from perler_jax.scale.plan import plan_work
 from perler_jax.scale.spread import shard_cells
@@ -184,10 +185,13 @@ def _score_landmarks(problem: Problem, em: EMResult, selection: Selection) -> pd
         known if selection.pull is None else selection.pull,
         cell_votes(em.params, x, r, known),
     )
-    means = source.mean(problem.on_device(rest))
-    refitted = problem.on_device(refiner.smooth(np.asarray(means) + carried))
+    # As wide as a block of reconstruction, where that is wider: one program for both.
+    width = gene_block_size(len(problem.cells), len(problem.reference), problem.expression.n_genes)
+    padded = np.pad(rest, ((0, 0), (0, max(0, width - rest.shape[1]))))
+    means = np.asarray(source.mean(problem.on_device(padded)))[:, : rest.shape[1]]
+    refitted = refiner.smooth(means + carried)
     compare = roc_auc if problem.measure == "auc" else correlation
-    found = compare(refitted.T, problem.on_device(problem.reference).T)
+    found = compare(*(problem.on_device(each.T) for each in (refitted, problem.reference)))
     return selection.score_table(problem, np.asarray(found))
 
 

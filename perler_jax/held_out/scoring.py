@@ -125,8 +125,8 @@ class HeldOutScorer:
         return dataclasses.replace(
             self,
             fits=fits,
-            cells=self.cells[cells],
-            reference=self.reference[locations],
+            cells=jnp.asarray(np.asarray(self.cells)[cells]),
+            reference=jnp.asarray(np.asarray(self.reference)[locations]),
             evidence=None if self.evidence is None else self.evidence.sample(cells, locations),
         )
 
