@@ -16,7 +16,10 @@ from experiments.benchmarks.record import Record, case_key
 from experiments.benchmarks.targets import markdown
 from experiments.common import arguments, load_config, provenance, write_json
 
-_BENCHMARKS = ("kernel", "growth", "dense", "stages", "devices", "job", "memory", "store", "largest")
+_BENCHMARKS = (
+    *("kernel", "arithmetic", "growth", "dense", "stages"),
+    *("devices", "job", "memory", "store", "largest"),
+)
 
 
 def main() -> None:
