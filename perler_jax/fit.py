@@ -27,7 +27,7 @@ from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.intake import as_cells
 from perler_jax.inputs.labels import name_positions, positions
 from perler_jax.metagenes import MetageneMap
-from perler_jax.preprocessing import Preprocessing, reference_landmarks
+from perler_jax.preprocessing import Preprocessing, cell_landmarks, reference_landmarks
 from perler_jax.refinement import Refinement, Refiner, standard_landmarks
 from perler_jax.scale.checkpoint import fingerprint
 from perler_jax.scale.store import check_target
@@ -274,11 +274,10 @@ class PerlerFit:
     def _refiner(self, expression: CellExpression) -> Refiner | None:
         if self.refinement is None:
             return None
-        landmarks = np.asarray(self.preprocessing.apply(expression.dense(self.landmarks)), np.float64)
         return Refiner(
             self.refinement,
             self.landmarks,
-            standard_landmarks(landmarks),
+            standard_landmarks(cell_landmarks(expression, self.landmarks, self.preprocessing)),
             standard_landmarks(reference_landmarks(self.reference, self.landmarks)),
             self.reference.coordinates,
         )

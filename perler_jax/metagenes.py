@@ -2,31 +2,33 @@
 
 Every reduction here is a pair of linear maps, so a metagene is a named mixture of landmarks that can be
 shown, and applying it to new cells is one matrix product. The maps come from landmark-by-landmark Gram
-matrices alone: nothing of the size cells x locations is ever formed.
+matrices alone: nothing of the size cells x locations is ever formed, and held-out folds do not look at the
+cells again.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
-from threadpoolctl import ThreadpoolController
 
 from perler_jax.errors import PerlerInputError
+from perler_jax.grams import LandmarkGrams, blas_threads, landmark_grams
 
 logger = logging.getLogger("perler_jax")
 
 Reduction = Literal["plsc", "pca", "none"]
 
-# Below this many landmarks a second BLAS thread costs more in waiting (60 times more beside a busy XLA
-# thread pool) than it saves.
-_WORTH_THREADS = 256
-
-__all__ = ["MetageneMap", "Reduction", "clip_n_metagenes", "fit_metagenes"]
+__all__ = [
+    "MetageneMap",
+    "Reduction",
+    "clip_n_metagenes",
+    "fit_metagenes",
+    "reduce_landmarks",
+]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,21 +85,21 @@ def clip_n_metagenes(
     return min(requested, most)
 
 
-def _gram_root(values: Float[np.ndarray, "rows landmarks"]) -> Float[np.ndarray, "landmarks landmarks"]:
-    """The symmetric root R of the Gram matrix: R.T @ R = values.T @ values."""
-    eigenvalues, vectors = np.linalg.eigh(values.T @ values)
+def _root(gram: Float[np.ndarray, "landmarks landmarks"]) -> Float[np.ndarray, "landmarks landmarks"]:
+    """The symmetric root R of a Gram matrix: R.T @ R = gram."""
+    eigenvalues, vectors = np.linalg.eigh(gram)
     # Rounding leaves eigenvalues of about -1e-12 where a gene is held out (zeroed).
     return (vectors * np.sqrt(np.clip(eigenvalues, 0.0, None))) @ vectors.T
 
 
-def _plsc(cells: np.ndarray, reference: np.ndarray, n_metagenes: int) -> MetageneMap:
+def _plsc(grams: LandmarkGrams, n_metagenes: int) -> MetageneMap:
     """Eqs. 4-7 through the two Gram roots.
 
     With cells = Q R_y and reference = P R_h (Q, P orthonormal), W = Q (R_y R_h') P'. If R_y R_h' = U S V',
     the scores of Eq. 6 are  x = Q U S = Q R_y R_h' V = cells @ (R_h' V), and likewise
     r = reference @ (R_y' U).
     """
-    root_cells, root_reference = _gram_root(cells), _gram_root(reference)
+    root_cells, root_reference = _root(grams.cells), _root(grams.reference)
     u, s, vt = np.linalg.svd(root_cells @ root_reference.T)
     return MetageneMap(
         cell_loadings=root_reference.T @ vt[:n_metagenes].T,
@@ -106,12 +108,19 @@ def _plsc(cells: np.ndarray, reference: np.ndarray, n_metagenes: int) -> Metagen
     )
 
 
-def _pca(reference: np.ndarray, n_metagenes: int) -> MetageneMap:
+def _pca(grams: LandmarkGrams, n_metagenes: int) -> MetageneMap:
     """Principal axes of the reference; both sides are projected on them."""
-    eigenvalues, vectors = np.linalg.eigh(reference.T @ reference / len(reference))
+    eigenvalues, vectors = np.linalg.eigh(grams.reference / grams.n_locations)
     order = np.argsort(eigenvalues)[::-1][:n_metagenes]
     axes = vectors[:, order]
     return MetageneMap(axes, axes.copy(), np.sqrt(np.clip(eigenvalues[order], 0.0, None)))
+
+
+def _every_landmark(grams: LandmarkGrams, kept: np.ndarray) -> MetageneMap:
+    """Each landmark is a metagene."""
+    one_each = np.eye(len(kept))[:, kept]
+    spread = np.sqrt(np.diag(grams.reference) / grams.n_locations)
+    return MetageneMap(one_each, one_each.copy(), spread[kept])
 
 
 def fit_metagenes(
@@ -122,16 +131,38 @@ def fit_metagenes(
     reduction: Reduction = "plsc",
     keep: Bool[np.ndarray, " landmarks"] | None = None,
 ) -> MetageneMap:
-    """Fit the metagene maps on landmark expression.
+    """Fit the metagene maps on landmark expression: `reduce_landmarks` of `landmark_grams`.
 
     Args:
-        cells: centred log2 expression of the landmarks in cells; float64 is advised (Gram matrices).
+        cells: centred log2 expression of the landmarks in cells; float64 is advised.
         reference: centred log2 expression of the landmarks at locations.
+        n_metagenes: see `reduce_landmarks`, as what follows.
+        reduction: "plsc" (the paper's), "pca" of the reference, or "none".
+        keep: landmarks to use.
+
+    Raises:
+        PerlerInputError: on an unknown reduction.
+    """
+    grams = landmark_grams(cells, reference)
+    return reduce_landmarks(grams, n_metagenes=n_metagenes, reduction=reduction, keep=keep)
+
+
+def reduce_landmarks(
+    grams: LandmarkGrams,
+    *,
+    n_metagenes: int,
+    reduction: Reduction = "plsc",
+    keep: Bool[np.ndarray, " landmarks"] | None = None,
+) -> MetageneMap:
+    """The metagene maps that a reduction makes of the Gram matrices.
+
+    Args:
+        grams: of both sides.
         n_metagenes: how many to keep. Ignored by ``reduction="none"``, where every landmark that is kept
             is a metagene.
         reduction: "plsc" (the paper's), "pca" of the reference, or "none".
         keep: landmarks to use; the loadings of the others are exactly zero, on both sides, as if the
-            gene had been deleted (a zeroed gene equals a deleted one in PLSC and PCA).
+            gene had been deleted.
 
     Returns:
         The maps. The sign of each metagene is fixed by making its largest cell loading positive. Metagenes
@@ -140,31 +171,17 @@ def fit_metagenes(
     Raises:
         PerlerInputError: on an unknown reduction.
     """
-    with _thread_pools().limit(limits=1 if cells.shape[1] < _WORTH_THREADS else None, user_api="blas"):
-        return _fit(cells, reference, n_metagenes, reduction, keep)
-
-
-@functools.cache
-def _thread_pools() -> ThreadpoolController:
-    """Looked for once: that takes longer than a fold's decomposition."""
-    return ThreadpoolController()
-
-
-def _fit(
-    cells: np.ndarray, reference: np.ndarray, n_metagenes: int, reduction: str, keep: np.ndarray | None
-) -> MetageneMap:
-    kept = np.ones(cells.shape[1], bool) if keep is None else keep
-    # A landmark that is left out must not leak: it is zeroed before anything is computed from it.
-    cells, reference = np.where(kept, cells, 0.0), np.where(kept, reference, 0.0)
-    if reduction == "plsc":
-        fitted = _plsc(cells, reference, n_metagenes)
-    elif reduction == "pca":
-        fitted = _pca(reference, n_metagenes)
-    elif reduction == "none":
-        one_each = np.eye(len(kept))[:, kept]
-        fitted = MetageneMap(one_each, one_each.copy(), reference.std(axis=0)[kept])
-    else:
-        raise PerlerInputError(f"expected reduction 'plsc', 'pca' or 'none', found {reduction!r}")
+    kept = np.ones(len(grams.cells), bool) if keep is None else keep
+    known = grams if keep is None else grams.keep(kept)
+    with blas_threads(len(kept)):
+        if reduction == "plsc":
+            fitted = _plsc(known, n_metagenes)
+        elif reduction == "pca":
+            fitted = _pca(known, n_metagenes)
+        elif reduction == "none":
+            fitted = _every_landmark(known, kept)
+        else:
+            raise PerlerInputError(f"expected reduction 'plsc', 'pca' or 'none', found {reduction!r}")
     # Beyond the rank of a side (landmarks of one and the same stain) a metagene is made of rounding: EM would
     # fit it with next to no noise, and it would decide where cells are from.
     rounding = np.sqrt(np.finfo(np.float64).eps) * len(kept) * fitted.strength.max(initial=0.0)

@@ -24,8 +24,8 @@ from perler_jax.evidence import CellEvidence
 from perler_jax.fit import PerlerFit
 from perler_jax.held_out.cross_validation import correlation, roc_auc
 from perler_jax.problem import Problem, prepare_problem
-from perler_jax.reconstruction import gene_block_size
-from perler_jax.refinement import Refinement, Refiner, standard_landmarks
+from perler_jax.reconstruction import gene_block_size, reconstruct_blocks
+from perler_jax.refinement import Refiner, standard_landmarks
 from perler_jax.scale.plan import plan_work
 from perler_jax.scale.spread import shard_cells
 from perler_jax.selection import Selection, choose_refinement, choose_weights, fit_folds
@@ -169,14 +169,6 @@ def _score_landmarks(problem: Problem, em: EMResult, selection: Selection) -> pd
     x, r = problem.device_metagenes()
     known = problem.device_evidence()
     near, far = distance_space(em.params, x, r, problem.metagene_covariance())
-    refiner = Refiner(
-        selection.refinement or Refinement(),
-        problem.landmarks,
-        standard_landmarks(problem.cells),
-        standard_landmarks(problem.reference),
-        problem.atlas.coordinates,
-    )
-    rest, carried = refiner.split(problem.landmarks, problem.cells)
     source = CellWeights(
         WeightParams.single(*selection.weights, x.dtype),
         near,
@@ -185,14 +177,26 @@ def _score_landmarks(problem: Problem, em: EMResult, selection: Selection) -> pd
         known if selection.pull is None else selection.pull,
         cell_votes(em.params, x, r, known),
     )
-    # As wide as a block of reconstruction, where that is wider: one program for both.
+    # In blocks as wide as those of reconstruction: one program for both.
     width = gene_block_size(len(problem.cells), len(problem.reference), problem.expression.n_genes)
-    padded = np.pad(rest, ((0, 0), (0, max(0, width - rest.shape[1]))))
-    means = np.asarray(source.mean(problem.on_device(padded)))[:, : rest.shape[1]]
-    refitted = refiner.smooth(means + carried)
+    blocks = (
+        (problem.landmarks[start : start + width], problem.cells[:, start : start + width])
+        for start in range(0, len(problem.landmarks), width)
+    )
+    made = reconstruct_blocks(
+        source, blocks, preprocess=np.asarray, block_size=width, refiner=_refiner(problem, selection)
+    )
+    refitted = np.concatenate([block for _, block in made], axis=1)
     compare = roc_auc if problem.measure == "auc" else correlation
     found = compare(*(problem.on_device(each.T) for each in (refitted, problem.reference)))
     return selection.score_table(problem, np.asarray(found))
+
+
+def _refiner(problem: Problem, selection: Selection) -> Refiner | None:
+    if selection.refinement is None:
+        return None
+    sides = standard_landmarks(problem.cells), standard_landmarks(problem.reference)
+    return Refiner(selection.refinement, problem.landmarks, *sides, problem.atlas.coordinates)
 
 
 @contextmanager

@@ -7,22 +7,23 @@ from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence, check_evidence
+from perler_jax.grams import LandmarkGrams, landmark_grams
 from perler_jax.held_out.cross_validation import Score
 from perler_jax.held_out.folds import make_folds
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.intake import as_cells, as_reference
 from perler_jax.landmarks import align_landmarks
-from perler_jax.metagenes import MetageneMap, clip_n_metagenes, fit_metagenes
+from perler_jax.metagenes import MetageneMap, clip_n_metagenes, reduce_landmarks
 from perler_jax.neighbourhood import neighbours_without
 from perler_jax.noise import FOREIGN_SHARE
-from perler_jax.preprocessing import Preprocessing, centre, preprocess_cells, reference_landmarks
+from perler_jax.preprocessing import Preprocessing, cell_landmarks, preprocess_cells, reference_landmarks
 from perler_jax.scale.checkpoint import Checkpoint, fingerprint, open_checkpoint
+from perler_jax.scale.spread import to_device
 from perler_jax.settings import PerlerSettings
 from perler_jax.streaming import Tiles
 from perler_jax.validation import landmark_covariance, log_location_prior
@@ -48,6 +49,7 @@ class Problem:
         reference: centred log2 expression of the landmarks at locations (h).
         folds: landmark indices that are held out together.
         n_metagenes: dimensions that even the largest fold leaves.
+        grams: Gram matrices of the landmarks, for the reductions.
         metagenes: linear maps fitted on all landmarks.
         log_location_weights: ln pi; None is uniform.
         evidence: what else is known of where each cell is from.
@@ -63,6 +65,7 @@ class Problem:
     reference: Float[np.ndarray, "locations landmarks"]
     folds: list[Int[np.ndarray, " width"]] | list
     n_metagenes: int
+    grams: LandmarkGrams
     metagenes: MetageneMap
     log_location_weights: Float[np.ndarray, " locations"] | None = None
     evidence: CellEvidence | None = None
@@ -86,7 +89,7 @@ class Problem:
 
     def on_device(self, values: Any) -> Array:
         """Numbers in the precision of the settings."""
-        return jnp.asarray(values, self.settings.dtype)
+        return to_device(values, self.settings.dtype)
 
     def device_landmarks(self) -> tuple[Array, Array]:
         """Landmarks of cells and locations."""
@@ -154,7 +157,7 @@ def prepare_problem(
     expression, atlas = as_cells(cells), as_reference(reference)
     landmarks = align_landmarks(expression, atlas)
     preprocessing = preprocess_cells(expression, settings.normalisation, totals)
-    y, _ = centre(np.asarray(preprocessing.apply(expression.dense(landmarks)), np.float64))
+    y = cell_landmarks(expression, landmarks, preprocessing)
     h = reference_landmarks(atlas, landmarks)
     n_folds = settings.folds or (None if len(landmarks) <= _MOST_SINGLE_FOLDS else 10)
     folds = make_folds(len(landmarks), n_folds, seed=settings.seed)
@@ -168,6 +171,7 @@ def prepare_problem(
     )
     log_weights = log_location_prior(location_weights, len(h))
     check_evidence(evidence, len(y), len(h))
+    grams = landmark_grams(y, h)
     return Problem(
         settings=settings,
         expression=expression,
@@ -179,7 +183,8 @@ def prepare_problem(
         folds=folds,
         covariance=landmark_covariance(covariance, landmarks),
         n_metagenes=n_metagenes,
-        metagenes=fit_metagenes(y, h, n_metagenes=n_metagenes, reduction=settings.reduction),
+        grams=grams,
+        metagenes=reduce_landmarks(grams, n_metagenes=n_metagenes, reduction=settings.reduction),
         log_location_weights=log_weights,
         evidence=evidence,
     )

@@ -102,6 +102,7 @@ def regression_coefficients(
     values: Float[np.ndarray, "cells genes"],
     ridge: float,
     left_out: Int[np.ndarray, " genes"] | None = None,
+    gram: Float[np.ndarray, "landmarks landmarks"] | None = None,
 ) -> Float[np.ndarray, "landmarks genes"]:
     """Ridge regression of genes on landmarks among the cells.
 
@@ -111,9 +112,10 @@ def regression_coefficients(
         ridge: see `Refinement`.
         left_out: for each gene the landmark that it is, which then takes no part in its own regression; -1
             for a gene that is none. None: no gene is a landmark.
+        gram: landmarks' landmarks, where it is known already.
     """
     n_cells, n_landmarks = landmarks.shape
-    gram = landmarks.T @ landmarks / n_cells + ridge * np.eye(n_landmarks)
+    gram = (landmarks.T @ landmarks if gram is None else gram) / n_cells + ridge * np.eye(n_landmarks)
     cross = landmarks.T @ values / n_cells
     coefficients = scipy.linalg.solve(gram, cross, assume_a="pos")
     own = np.full(values.shape[1], -1) if left_out is None else left_out
@@ -163,12 +165,25 @@ class Refiner:
         if self.refinement.ridge is None:
             return values, 0.0
         own = pd.Index(self.names).get_indexer(genes)
-        coefficients = regression_coefficients(self.cells, values, self.refinement.ridge, own)
+        coefficients = self.coefficients(values, self.refinement.ridge, own)
         return values - self.cells @ coefficients, self.reference @ coefficients
+
+    def coefficients(
+        self,
+        values: Float[np.ndarray, "cells genes"],
+        ridge: float,
+        left_out: Int[np.ndarray, " genes"] | None = None,
+    ) -> Float[np.ndarray, "landmarks genes"]:
+        """`regression_coefficients` of genes on these landmarks."""
+        return regression_coefficients(self.cells, values, ridge, left_out, self._gram)
 
     def smooth(self, values: Float[np.ndarray, "locations genes"]) -> Float[np.ndarray, "locations genes"]:
         """The same, smoothed over positions."""
         return values if self._matrix is None else self._matrix @ values
+
+    @functools.cached_property
+    def _gram(self) -> Float[np.ndarray, "landmarks landmarks"]:
+        return self.cells.T @ self.cells  # once for all blocks of genes
 
     @functools.cached_property
     def _matrix(self) -> sparse.csr_array | None:

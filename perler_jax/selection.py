@@ -88,6 +88,7 @@ def fit_folds(
         problem.folds,
         n_metagenes=problem.n_metagenes,
         reduction=problem.settings.reduction,
+        grams=problem.grams,
         log_location_weights=problem.device_location_weights(),
         checkpoint=checkpoint,
         dtype=np.dtype(problem.settings.dtype),

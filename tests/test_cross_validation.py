@@ -105,9 +105,9 @@ def test_the_fit_of_a_sample_is_only_a_start(monkeypatch):
     log_pi = jnp.log(jnp.linspace(1.0, 2.0, len(h)))
     options = {"n_metagenes": 4, "tolerance": 1e-13, "max_steps": 1000, "dtype": np.float64}
     whole = fit_held_out(y, h, folds, log_location_weights=log_pi, **options)
-    monkeypatch.setattr("perler_jax.held_out.folds._LEAST_CELLS", 100)
-    monkeypatch.setattr("perler_jax.held_out.folds._LEAST_LOCATIONS", 30)
-    monkeypatch.setattr("perler_jax.held_out.folds._SMALL_PART", 8)
+    monkeypatch.setattr("perler_jax.held_out.fold_em._LEAST_CELLS", 100)
+    monkeypatch.setattr("perler_jax.held_out.fold_em._LEAST_LOCATIONS", 30)
+    monkeypatch.setattr("perler_jax.held_out.fold_em._SMALL_PART", 8)
     sampled = fit_held_out(y, h, folds, log_location_weights=log_pi, **options)
     assert not np.array_equal(sampled.n_steps, whole.n_steps), "another start takes other steps"
     for name in ("sensitivity", "background", "noise", "log_location_weights"):

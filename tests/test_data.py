@@ -109,6 +109,17 @@ def test_backed_csr_is_read_in_few_passes(counts, make, monkeypatch):
     assert sum(passes) == 3  # four genes a pass, eleven genes
 
 
+def test_many_genes_of_csr_values_need_no_copy_in_columns(counts, monkeypatch):
+    monkeypatch.setattr(storage, "_PIECE", N_GENES * 4)
+    matrix = sp.csr_array(counts.astype(np.float32))
+    monkeypatch.setattr(sp.csr_array, "tocsc", None)  # what such a copy would call
+    cells = CellExpression(matrix, np.array(CELLS), np.array(GENES))
+    chosen = [7, 0, 3, 10]
+    found = cells.dense([GENES[i] for i in chosen])
+    np.testing.assert_array_equal(found, counts[:, chosen])
+    assert found.dtype == np.float32
+
+
 @pytest.mark.parametrize(
     ("given", "kept"), [("float32", "float32"), ("float64", "float64"), ("uint16", "float64")]
 )

@@ -8,6 +8,7 @@ import pytest
 
 from perler_jax.em import fit_em
 from perler_jax.errors import PerlerInputError
+from perler_jax.grams import landmark_grams
 from perler_jax.metagenes import clip_n_metagenes, fit_metagenes
 from tests import oracle
 
@@ -45,6 +46,26 @@ def test_plsc_with_fewer_rows_than_landmarks(sides, shape):
     x, r = y @ found.cell_loadings, h @ found.reference_loadings
     expected_x, expected_r = oracle.metagenes(y, h, 5)
     np.testing.assert_allclose(x @ r.T, expected_x @ expected_r.T, atol=1e-7 * np.abs(x @ r.T).max())
+
+
+def test_grams_are_summed_over_blocks_of_rows(sides, monkeypatch):
+    monkeypatch.setattr("perler_jax.grams._ROWS", 7)
+    y, h = sides
+    grams = landmark_grams(y.astype(np.float32), h)
+    np.testing.assert_allclose(grams.cells, y.T @ y, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(grams.reference, h.T @ h, rtol=1e-12, atol=1e-12)
+    assert grams.cells.dtype == np.float64
+    assert repr(grams) == f"LandmarkGrams({LANDMARKS} landmarks)"
+
+
+def test_grams_without_a_landmark_are_those_of_the_others(sides):
+    y, h = sides
+    keep = np.arange(LANDMARKS) != 2
+    found = landmark_grams(y, h).keep(keep)
+    for gram, side in ((found.cells, y), (found.reference, h)):
+        assert not gram[2].any()
+        assert not gram[:, 2].any()
+        np.testing.assert_allclose(gram[np.ix_(keep, keep)], side[:, keep].T @ side[:, keep], rtol=1e-12)
 
 
 def test_pca_projects_both_sides_on_the_axes_of_the_reference(sides):

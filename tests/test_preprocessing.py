@@ -1,6 +1,7 @@
 """Normalisation against formulas written out by hand, and against the published fly table's formula."""
 
 import json
+import tracemalloc
 
 import anndata
 import numpy as np
@@ -13,7 +14,14 @@ from perler_jax.inputs.data import CellExpression
 from perler_jax.inputs.intake import as_cells
 from perler_jax.inputs.io import read_cells, read_reference
 from perler_jax.landmarks import align_landmarks
-from perler_jax.preprocessing import centre, log_normalise, log_reference, preprocess_cells, size_factors
+from perler_jax.preprocessing import (
+    cell_landmarks,
+    centre,
+    log_normalise,
+    log_reference,
+    preprocess_cells,
+    size_factors,
+)
 
 COUNTS = np.array([[0, 3, 1], [2, 0, 0], [5, 4, 1], [1, 1, 2]])
 TOTALS = COUNTS.sum(1)  # 4, 2, 10, 4
@@ -142,6 +150,23 @@ def test_empty_cells_of_a_backed_file_are_named(tmp_path):
     with pytest.warns(PerlerWarning, match=r"1 of 4 cells with zeros only \(first: 1\)"):
         record = preprocess_cells(cells)
     np.testing.assert_array_equal(record.apply(cells.dense(["a", "b", "c"]))[1], 0)
+
+
+def test_landmarks_of_cells_are_held_once(monkeypatch):
+    """Whole or block by block the same numbers, in one array of their size; the user's stays as it was."""
+    monkeypatch.setattr("perler_jax.preprocessing._LANDMARKS_AT_ONCE", 16)
+    counts = np.random.default_rng(0).poisson(2.0, (2000, 200)).astype(float)
+    before = counts.copy()
+    cells = CellExpression(counts, np.arange(2000).astype(str), np.arange(200).astype(str))
+    record = preprocess_cells(cells)
+    chosen = cells.genes[::-1]
+    tracemalloc.start()
+    found = cell_landmarks(cells, chosen, record)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.nbytes < peak < 1.5 * found.nbytes
+    np.testing.assert_allclose(found, centre(record.apply(counts[:, ::-1]))[0], rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(counts, before)
 
 
 def test_the_fly_counts_give_the_published_table(fly_directory):

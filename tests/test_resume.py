@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-import perler_jax.held_out.folds as folds
+import perler_jax.held_out.fold_em as fold_em
 from perler_jax import PerlerFileError, PerlerInputError, PerlerSettings, fit_perler, simulate_embryo
 from perler_jax.held_out.scoring import HeldOutScorer
 from perler_jax.scale.plan import parse_memory, plan_work
@@ -30,7 +30,7 @@ def whole(embryo):
 
 def test_a_fit_goes_on_where_it_was_stopped(embryo, whole, tmp_path, monkeypatch):
     folder, fitted, scored = tmp_path / "work", [], []
-    fit_em, score = folds.fit_em, HeldOutScorer.__call__
+    fit_em, score = fold_em.fit_em, HeldOutScorer.__call__
 
     def count(*args, **options):
         fitted.append(1)
@@ -44,7 +44,7 @@ def test_a_fit_goes_on_where_it_was_stopped(embryo, whole, tmp_path, monkeypatch
             raise KeyboardInterrupt
         return score(self, points, look=look)
 
-    monkeypatch.setattr(folds, "fit_em", count)
+    monkeypatch.setattr(fold_em, "fit_em", count)
     monkeypatch.setattr(HeldOutScorer, "__call__", count_scores)
     for _ in range(2):  # stopped in the third fold, then in the fourth batch of scores
         with pytest.raises(KeyboardInterrupt):
@@ -70,13 +70,13 @@ def test_work_of_other_settings_is_refused(embryo, tmp_path):
 
 def test_a_memory_budget_changes_tiles_and_no_number(embryo, whole, monkeypatch):
     tiles = []
-    fit_em = folds.fit_em
+    fit_em = fold_em.fit_em
 
     def spy(*args, **options):
         tiles.append(options["tiles"])
         return fit_em(*args, **options)
 
-    monkeypatch.setattr(folds, "fit_em", spy)
+    monkeypatch.setattr(fold_em, "fit_em", spy)
     monkeypatch.setattr("perler_jax.perler.plan_work", lambda **_: _Small)
     small = fit(embryo, memory="100 MB")
     assert set(tiles) == {Tiles(13, 37)}

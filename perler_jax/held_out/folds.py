@@ -6,32 +6,25 @@ folds run one after the other, or one per device where there are several (`use_d
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from perler_jax._typing import pytree
-from perler_jax.density import cell_votes
-from perler_jax.em import fit_em, initial_params
 from perler_jax.em_loop import StopRule
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
-from perler_jax.metagenes import Reduction, fit_metagenes
+from perler_jax.grams import LandmarkGrams, landmark_grams
+from perler_jax.held_out.fold_em import FoldEM
+from perler_jax.metagenes import Reduction, reduce_landmarks
 from perler_jax.mixture import MappingParams
 from perler_jax.noise import GAUSSIAN, ForeignCells, NoiseFamily
 from perler_jax.scale.checkpoint import Checkpoint
 from perler_jax.scale.spread import one_per_device
 from perler_jax.streaming import Tiles
-
-# EM starts with some steps on a sample of at least so many, if that is a small part of all: three whole
-# passes fewer of eight, but one more program to compile.
-_LEAST_CELLS, _LEAST_LOCATIONS, _SMALL_PART, _SAMPLE_STEPS = 600, 700, 8, 5
 
 __all__ = ["HeldOutFits", "fit_held_out", "make_folds"]
 
@@ -96,6 +89,7 @@ def fit_held_out(
     *,
     n_metagenes: int,
     reduction: Reduction = "plsc",
+    grams: LandmarkGrams | None = None,
     log_location_weights: Float[Array, " locations"] | None = None,
     evidence: CellEvidence | None = None,
     noise_family: NoiseFamily = GAUSSIAN,
@@ -117,7 +111,8 @@ def fit_held_out(
         reference: centred log2 landmark expression of locations (host, float64).
         folds: landmark indices held out together, one array per fold (`make_folds`).
         n_metagenes: must suit the largest fold (`clip_n_metagenes`).
-        reduction: as in `fit_metagenes`.
+        reduction: as in `reduce_landmarks`.
+        grams: of the landmarks (`landmark_grams`), where they are known already.
         log_location_weights: ln pi; None is uniform.
         evidence: what else is known of where each cell is from.
         noise_family: how cells scatter.
@@ -139,56 +134,34 @@ def fit_held_out(
     missing = [i for i, name in enumerate(names) if checkpoint is None or not checkpoint.has(name)]
 
     def reduced() -> Iterator[dict[str, np.ndarray]]:
+        known = landmark_grams(cells, reference) if grams is None else grams
         for index in progress(missing):
             fold = folds[index]
             keep = np.ones(cells.shape[1], bool)
             keep[fold] = False
-            maps = fit_metagenes(cells, reference, n_metagenes=n_metagenes, reduction=reduction, keep=keep)
+            maps = reduce_landmarks(known, n_metagenes=n_metagenes, reduction=reduction, keep=keep)
+            of_cells = _widen(maps.cell_loadings, columns)
+            of_reference = _widen(maps.reference_loadings, columns)
             yield {
                 "genes": np.concatenate([fold, np.repeat(fold[:1], width - len(fold))]),
                 "held": np.arange(width) < len(fold),
-                "cell_loadings": _widen(maps.cell_loadings, columns).astype(dtype),
-                "reference_loadings": _widen(maps.reference_loadings, columns).astype(dtype),
+                "cell_loadings": of_cells.astype(dtype),
+                "reference_loadings": of_reference.astype(dtype),
+                "x": (cells @ of_cells).astype(dtype),
+                "r": (reference @ of_reference).astype(dtype),
             }
 
-    # A sample shows where to start, unless a weight of every location or the share of strangers is learned.
-    sampled = accelerate and not learn_location_weights and foreign_share is None
-    cell_step = max(1, len(cells) // _LEAST_CELLS) if sampled else 1
-    location_step = max(1, len(reference) // _LEAST_LOCATIONS) if sampled else 1
-
-    def fit_fold(fold: dict[str, Array], shared: tuple) -> dict[str, Array]:
-        y, h, log_pi, evidence = shared
-        x, r = y @ fold["cell_loadings"], h @ fold["reference_loadings"]
-        start = initial_params(x, r, log_pi, noise_family=noise_family, foreign_share=foreign_share)
-        fit = functools.partial(fit_em, tolerance=tolerance, stop_rule=stop_rule, accelerate=accelerate)
-        if cell_step * location_step >= _SMALL_PART:
-            some_cells, some_locations = slice(None, None, cell_step), slice(None, None, location_step)
-            of_some = None if evidence is None else evidence.sample(some_cells, some_locations)
-            prior = None if log_pi is None else log_pi[some_locations]
-            of_sample = dataclasses.replace(start, log_location_weights=prior)
-            steps = min(_SAMPLE_STEPS, max_steps)
-            found = fit(x[some_cells], r[some_locations], of_sample, evidence=of_some, max_steps=steps)
-            start = dataclasses.replace(found.params, log_location_weights=start.log_location_weights)
-        # Named as for the fit of all landmarks: the same program, if no fold has fewer metagenes.
-        em = fit(
-            *(x, r, start),
-            cell_weights=None,
-            evidence=evidence,
-            learn_location_weights=learn_location_weights,
-            max_steps=max_steps,
-            tiles=tiles,
-        )
-        found = fold | {
-            "n_steps": em.n_steps,
-            "converged": em.converged,
-            "votes": cell_votes(em.params, x, r, evidence, tiles=tiles),
-        }
-        params = {f"params/{name}": value for name, value in vars(em.params).items() if name != "foreign"}
-        foreign = {} if em.params.foreign is None else vars(em.params.foreign)
-        found |= params | {f"foreign/{name}": value for name, value in foreign.items()}
-        return {name: value for name, value in found.items() if isinstance(value, jax.Array)}
-
-    shared = (jnp.asarray(cells, dtype), jnp.asarray(reference, dtype), log_location_weights, evidence)
+    fit_fold = FoldEM(
+        noise_family=noise_family,
+        foreign_share=foreign_share,
+        learn_location_weights=learn_location_weights,
+        tolerance=tolerance,
+        max_steps=max_steps,
+        stop_rule=stop_rule,
+        accelerate=accelerate,
+        tiles=tiles,
+    )
+    shared = (log_location_weights, evidence)
     fits: list[dict[str, Any]] = [{} for _ in folds]
     for index, found in zip(missing, one_per_device(fit_fold, reduced(), shared), strict=True):
         fits[index] = found

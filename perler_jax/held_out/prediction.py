@@ -25,6 +25,7 @@ from perler_jax.inference.implicit import Solver, fit_implicit
 from perler_jax.inference.priors import ConjugatePriors, data_scaled_priors
 from perler_jax.mixture import MappingParams
 from perler_jax.refinement import standard_landmarks
+from perler_jax.scale.spread import to_device
 from perler_jax.weights import WeightParams, distance_space, weighted_means
 
 Number: TypeAlias = Any  # a scalar, of Python or of JAX; with a leading axis where each fold has its own
@@ -117,10 +118,10 @@ def make_held_out_data(
         dtype: as of the fits.
     """
     data = HeldOutData(
-        cells=jnp.asarray(cells, dtype),
-        reference=jnp.asarray(reference, dtype),
-        standard_cells=jnp.asarray(standard_landmarks(cells), dtype),
-        standard_reference=jnp.asarray(standard_landmarks(reference), dtype),
+        cells=to_device(cells, dtype),
+        reference=to_device(reference, dtype),
+        standard_cells=to_device(standard_landmarks(cells), dtype),
+        standard_reference=to_device(standard_landmarks(reference), dtype),
         landmark_covariance=None if landmark_covariance is None else jnp.asarray(landmark_covariance, dtype),
         evidence=None if evidence is None else evidence.astype(dtype),
     )

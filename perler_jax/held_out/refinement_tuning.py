@@ -23,6 +23,7 @@ from perler_jax.held_out.neighbours import pull_of_fold
 from perler_jax.held_out.search import Objective, objective_terms
 from perler_jax.held_out.surrogate import patch
 from perler_jax.refinement import Refinement, regression_coefficients, smoother, standard_landmarks
+from perler_jax.scale.spread import to_device
 from perler_jax.streaming import Tiles
 from perler_jax.weights import Covariance, WeightParams, distance_space, weighted_means
 
@@ -148,7 +149,7 @@ def refined_scores(
     points = patch(np.asarray(centre, np.float64))
     dtype = fits.cell_loadings.dtype
     weights = WeightParams(jnp.asarray(points[:, 0], dtype), jnp.asarray(points[:, 1], dtype))
-    y, h = jnp.asarray(cells, dtype), jnp.asarray(reference, dtype)
+    y, h = to_device(cells, dtype), to_device(reference, dtype)
     matrix = None if landmark_covariance is None else jnp.asarray(landmark_covariance, dtype)
     ridges = sorted({each.ridge for each in candidates if each.ridge is not None})
     pulls = list(dict.fromkeys(each.pull for each in candidates))
@@ -161,7 +162,7 @@ def refined_scores(
         kept = np.setdiff1d(np.arange(cells.shape[1]), genes)
         coefficients = {r: regression_coefficients(landmarks[:, kept], cells[:, genes], r) for r in ridges}
         columns = [cells[:, genes], *(landmarks[:, kept] @ each for each in coefficients.values())]
-        values = jnp.asarray(np.concatenate(columns, axis=1), dtype)
+        values = to_device(np.concatenate(columns, axis=1), dtype)
         truth = standard_landmarks(reference[:, genes])
         for pull in pulls:
             known = evidence

@@ -19,6 +19,8 @@ from perler_jax.inputs.labels import Names, as_labels, name_positions, positions
 
 __all__ = ["CellExpression", "SpatialReference"]
 
+_FEW = 8  # a larger part of the genes than one in so many is taken from CSR values row by row
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CellExpression:
@@ -79,13 +81,16 @@ class CellExpression:
             cells: names, positions or a mask; all cells by default.
 
         Returns:
-            (cells, genes) float32 if the values are float32 or smaller floats, else float64.
+            (cells, genes), a new array: float32 if the values are float32 or smaller floats, else float64.
 
         Raises:
             PerlerInputError: a name is unknown (near misses are shown), or a backed value is NaN or infinite.
         """
         columns = name_positions(genes, self.genes, "gene")
         rows = None if cells is None else positions(cells, self.cells, "cell")
+        in_rows = storage.layout(self.values) == "csr" and not self.is_backed
+        if in_rows and rows is None and len(columns) * _FEW > self.n_genes:
+            return storage.dense_columns(self.values, columns)  # no copy in columns is made for this
         return storage.dense_float(self._read(columns, rows))
 
     def gene_blocks(

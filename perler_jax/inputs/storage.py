@@ -126,6 +126,15 @@ def gather(values: Any, columns: np.ndarray | slice = slice(None), rows: np.ndar
     return block if rows is None else block[np.cumsum(keep)[rows] - 1]
 
 
+def dense_columns(values: Any, columns: np.ndarray) -> Float[np.ndarray, "rows columns"]:
+    """The chosen columns as a dense array, piece by piece: quick where they are many and values CSR."""
+    dtype = dense_float(values[:1]).dtype
+    dense = np.empty((values.shape[0], len(columns)), dtype)
+    for window, _, piece in pieces(values):
+        dense[window] = dense_float(piece[:, columns])
+    return dense
+
+
 def column_passes(values: Any, columns: np.ndarray, size: int) -> Iterator[np.ndarray]:
     """Cut the columns into what to gather at once: ``size`` of them, more where a file is read row by row.
 

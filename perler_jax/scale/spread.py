@@ -16,11 +16,16 @@ from jaxtyping import Array, Float
 from perler_jax.errors import PerlerInputError
 from perler_jax.scale.devices import AXIS, devices_of_axis, mesh_in_use
 
-__all__ = ["one_per_device", "own_cells", "shard_cells", "split_cells"]
+__all__ = ["one_per_device", "own_cells", "shard_cells", "split_cells", "to_device"]
 
 PyTree = Any
 Found = TypeVar("Found")
 _SPLIT, _WHOLE = PartitionSpec(AXIS), PartitionSpec()
+
+
+def to_device(values: Any, dtype: Any) -> Array:
+    """An array in this precision, converted on the host: JAX would hold it in both for a while."""
+    return jnp.asarray(np.asarray(values, dtype))
 
 
 def own_cells(n_cells: int) -> slice:
@@ -109,7 +114,7 @@ def one_per_device(
     Item i runs on device i modulo their number, by one compiled program in which no device waits for another.
 
     Args:
-        function: (item, shared) -> arrays; JAX can trace it.
+        function: (item, shared) -> arrays; JAX can trace it. One that is hashed by value is compiled once.
         items: NumPy arrays; taken one by one, and made while devices compute.
         shared: arrays that all items need.
 
@@ -121,11 +126,7 @@ def one_per_device(
         yield from (function(jax.tree.map(jnp.asarray, item), shared) for item in items)
         return
 
-    def part(item: PyTree, shared: PyTree) -> PyTree:
-        found = function(jax.tree.map(lambda leaf: leaf[0], item), shared)
-        return jax.tree.map(lambda leaf: leaf[None], found)
-
-    program = jax.jit(_shard_map(part, (_SPLIT, _WHOLE), _SPLIT))
+    program = _on_each_device(function, mesh)
     sharding, size = NamedSharding(mesh, _SPLIT), mesh.devices.size
 
     def place(leaf: np.ndarray) -> Array:
@@ -147,6 +148,17 @@ def one_per_device(
             yield from fetched(*last)
     if running is not None:
         yield from fetched(*running)
+
+
+@functools.lru_cache(maxsize=8)
+def _on_each_device(function: Callable[[PyTree, PyTree], Any], mesh: Any) -> Callable:
+    """A function of one item as a program on all devices of a mesh; equal functions share it."""
+
+    def part(item: PyTree, shared: PyTree) -> PyTree:
+        found = function(jax.tree.map(lambda leaf: leaf[0], item), shared)
+        return jax.tree.map(lambda leaf: leaf[None], found)
+
+    return jax.jit(_shard_map(part, (_SPLIT, _WHOLE), _SPLIT))
 
 
 def _on_host(values: np.ndarray | Array) -> np.ndarray:

@@ -16,7 +16,7 @@ from perler_jax.em import fit_em, initial_params
 from perler_jax.errors import PerlerInputError
 from perler_jax.fit import PerlerFit
 from perler_jax.mixture import standardise
-from perler_jax.preprocessing import centre, reference_landmarks
+from perler_jax.preprocessing import cell_landmarks, reference_landmarks
 from perler_jax.settings import device_precision
 
 __all__ = ["LandmarkSpace", "landmark_space", "space_of_fit"]
@@ -93,7 +93,7 @@ def space_of_fit(fit: PerlerFit) -> LandmarkSpace:
         raise PerlerInputError(
             "expected a fit with the expression of its cells, found one without: load_fit(path, cells=...)"
         )
-    y, _ = centre(np.asarray(fit.preprocessing.apply(fit.cells.dense(fit.landmarks)), np.float64))
+    y = cell_landmarks(fit.cells, fit.landmarks, fit.preprocessing)
     log_pi = fit.em.params.log_location_weights
     with device_precision(fit.settings.dtype):
         return landmark_space(

@@ -20,9 +20,10 @@ from perler_jax.cell_weights import CellWeights
 from perler_jax.errors import PerlerInputError
 from perler_jax.fit import PerlerFit
 from perler_jax.inputs.data import CellExpression
-from perler_jax.preprocessing import centre, reference_landmarks
+from perler_jax.preprocessing import cell_landmarks, reference_landmarks
 from perler_jax.reconstruction import gene_block_size
 from perler_jax.refinement import Refinement, Refiner, standard_landmarks
+from perler_jax.scale.spread import to_device
 from perler_jax.trust.uncertainty import cell_concentration, weighted_spread
 from perler_jax.weights import WeightParams, distance_space
 
@@ -117,7 +118,7 @@ class LandmarkTable:
 
 def landmark_table(fit: PerlerFit, expression: CellExpression) -> LandmarkTable:
     """The landmarks of a fit from the expression of its cells."""
-    y, _ = centre(np.asarray(fit.preprocessing.apply(expression.dense(fit.landmarks)), np.float64))
+    y = cell_landmarks(expression, fit.landmarks, fit.preprocessing)
     return LandmarkTable(fit.landmarks, y, reference_landmarks(fit.reference, fit.landmarks))
 
 
@@ -142,7 +143,7 @@ def fold_predictors(
             "are off is learned on landmarks held out; call fit_perler without weights"
         )
     dtype = fit.cell_metagenes.dtype
-    y, h = jnp.asarray(landmarks.cells, dtype), jnp.asarray(landmarks.reference, dtype)
+    y, h = to_device(landmarks.cells, dtype), to_device(landmarks.reference, dtype)
     points = fit.scores[["alpha", "beta"]].to_numpy(np.float64)
     for index in range(len(fit.held_out.n_steps)):
         fold = jax.tree.map(lambda leaf, at=index: leaf[at], fit.held_out)

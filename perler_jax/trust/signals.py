@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from perler_jax.reconstruction import zscore
-from perler_jax.refinement import Refiner, regression_coefficients
+from perler_jax.refinement import Refiner
 from perler_jax.scores.metrics import morans_i, pearson_by_gene
 from perler_jax.trust.predictor import Predictor
 from perler_jax.trust.uncertainty import weighted_totals
@@ -119,4 +119,4 @@ def _agreement(refiner: Refiner, values: np.ndarray, pattern: Patterns) -> Float
 
 def _regressed(refiner: Refiner, values: np.ndarray) -> Patterns:
     """What landmarks explain of the genes among the cells, carried over by the reference."""
-    return refiner.reference @ regression_coefficients(refiner.cells, values, _RIDGE)
+    return refiner.reference @ refiner.coefficients(values, _RIDGE)

@@ -13,7 +13,7 @@ from perler_jax.errors import PerlerInputError
 from perler_jax.fit import PerlerFit
 from perler_jax.metagenes import fit_metagenes
 from perler_jax.noise import FOREIGN_SHARE
-from perler_jax.preprocessing import centre, reference_landmarks
+from perler_jax.preprocessing import cell_landmarks, reference_landmarks
 from perler_jax.settings import device_precision
 from perler_jax.trust.origins import OriginPosterior
 
@@ -33,7 +33,7 @@ def landmark_expression(
             "expected a fit with the expression of its cells, found none: a saved fit does not hold it; use "
             "load_fit(path, cells=...), or, for positions, give tempering="
         )
-    y, _ = centre(np.asarray(fit.preprocessing.apply(fit.cells.dense(fit.landmarks)), np.float64))
+    y = cell_landmarks(fit.cells, fit.landmarks, fit.preprocessing)
     return y, reference_landmarks(fit.reference, fit.landmarks)
 
 
