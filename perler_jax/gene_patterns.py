@@ -72,7 +72,7 @@ class Patterns:
 
     def _blocks(self, genes: Shaped[np.ndarray, " some"]) -> Iterator[Float[np.ndarray, "locations block"]]:
         """Predictions of some of the genes; they are looked up before anything is computed."""
-        blocks = self.expression.gene_blocks(list(genes), self.block_size)
+        blocks = self.expression.gene_blocks(list(genes), self.block_size, sparse=True)
         return self._predicted(blocks)
 
     def _predicted(self, blocks: Any) -> Iterator[Float[np.ndarray, "locations block"]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,26 +12,37 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from perler_jax.cell_weights import CellWeights
+from perler_jax.inputs.storage import dense_float
 from perler_jax.refinement import Refiner
 from perler_jax.streaming import Tiles
 
 __all__ = ["fill", "gene_block_size", "reconstruct_blocks", "zscore"]
 
-# Entries of one reconstructed block (locations x genes): 12 MB of float32.
-_BLOCK_ENTRIES = 3_000_000
+# A block of genes shares one pass over the distances: the wider the cheaper, up to a width where the products
+# take all the time (at 100,000 cells a gene of 240 costs a fifth of one of 30). 80 MB of float32 at most.
+_BLOCK_ENTRIES, _MOST_GENES = 20_000_000, 512
+_FLOAT64_ENTRIES = 2_000_000  # of a block, preprocessed at a time
 
 
-def gene_block_size(n_cells: int, n_locations: int, n_genes: int) -> int:
-    """Genes per block: few enough for bounded memory, enough to share the distances, all blocks alike."""
-    most = int(np.clip(_BLOCK_ENTRIES // max(n_cells, n_locations), 16, n_genes))
+def gene_block_size(n_cells: int, n_locations: int, n_genes: int, copies: int = 1) -> int:
+    """Genes per block: few enough for bounded memory, enough to share the distances, all blocks alike.
+
+    Args:
+        n_cells: how many there are.
+        n_locations: how many there are.
+        n_genes: of all blocks together.
+        copies: of a block that are held side by side.
+    """
+    fitting = _BLOCK_ENTRIES // (copies * max(n_cells, n_locations))
+    most = min(max(fitting, 16), _MOST_GENES, n_genes)
     return math.ceil(n_genes / math.ceil(n_genes / most))
 
 
 def reconstruct_blocks(
     source: CellWeights,
-    blocks: Iterable[tuple[np.ndarray, np.ndarray]],
+    blocks: Iterable[tuple[np.ndarray, Any]],
     *,
-    preprocess: Callable[[np.ndarray], np.ndarray],
+    preprocess: Callable[[Any], Any],
     block_size: int,
     refiner: Refiner | None = None,
     tiles: Tiles | None = None,
@@ -39,8 +51,9 @@ def reconstruct_blocks(
 
     Args:
         source: how much each cell counts at each location.
-        blocks: (names, raw expression (cells, block)) pairs, e.g. ``CellExpression.gene_blocks``.
-        preprocess: raw block -> log2 block.
+        blocks: (names, raw expression (cells, block)) pairs, e.g. ``CellExpression.gene_blocks``, dense or
+            CSC.
+        preprocess: raw block -> log2 block, of the same layout.
         refiner: refines the weighted means; None leaves them as they are.
         block_size: the widest block; narrower ones are padded so that one compiled program serves all.
         tiles: tile sizes; None chooses them.
@@ -49,21 +62,26 @@ def reconstruct_blocks(
         (names, log2 expression (locations, block)), not centred: the units of the preprocessed cells.
     """
     dtype = source.cells.dtype
+    at_once = max(1, _FLOAT64_ENTRIES // len(source.cells))
     for names, raw in blocks:
-        block = preprocess(raw)
-        # Averaging deviations from the mean keeps float32's digits for the pattern.
-        means = block.mean(axis=0, dtype=np.float64)
-        deviation: np.ndarray = block - means
-        carried: np.ndarray | float = 0.0
+        means = np.empty(len(names))
+        carried = np.zeros((len(source.locations), len(names)))
+        padded = np.zeros((len(source.cells), block_size), dtype)
+        for start in range(0, len(names), at_once):
+            some = slice(start, min(start + at_once, len(names)))
+            values = dense_float(preprocess(raw[:, some]))
+            # Averaging deviations from the mean keeps float32's digits for the pattern.
+            means[some] = values.mean(axis=0, dtype=np.float64)
+            deviation: np.ndarray = values - means[some]
+            if refiner is not None:
+                deviation, carried[:, some] = refiner.split(names[some], deviation)
+            padded[:, some] = deviation
+        del raw
+        found = source.mean(jnp.asarray(padded), tiles=tiles)
+        result = np.asarray(found)[:, : len(names)] + carried  # cut on the host: nothing to compile
         if refiner is not None:
-            deviation, carried = refiner.split(names, deviation)
-        padded = np.zeros((block.shape[0], block_size), dtype)
-        padded[:, : block.shape[1]] = deviation
-        result = source.mean(jnp.asarray(padded), tiles=tiles)
-        values = np.asarray(result)[:, : block.shape[1]] + carried  # cut on the host: nothing to compile
-        if refiner is not None:
-            values = refiner.smooth(values)
-        yield names, (values + means).astype(dtype)
+            result = refiner.smooth(result)
+        yield names, (result + means).astype(dtype)
 
 
 def fill(

@@ -39,14 +39,14 @@ def expression(counts, layout="dense"):
     return as_cells(LAYOUTS[layout](counts), genes=[f"g{i}" for i in range(counts.shape[1])])
 
 
-def reconstruct(cells, near, far, genes=None, size=4, dtype=np.float64):
+def reconstruct(cells, near, far, genes=None, size=4, dtype=np.float64, sparse=False):
     """Names and values of all blocks, joined."""
     found = list(
         reconstruct_blocks(
             CellWeights(
                 WeightParams.single(*POINT, dtype), jnp.asarray(near, dtype), jnp.asarray(far, dtype)
             ),
-            cells.gene_blocks(genes, size),
+            cells.gene_blocks(genes, size, sparse=sparse),
             preprocess=preprocess_cells(cells).apply,
             block_size=size,
         )
@@ -62,6 +62,17 @@ def test_every_gene_is_the_weighted_mean_of_its_log_expression(problem, layout, 
     names, found = reconstruct(expression(counts, layout), near, far, size=size)
     np.testing.assert_array_equal(names, [f"g{i}" for i in range(GENES)])
     assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_block_may_stay_sparse_and_be_preprocessed_in_parts(problem, layout, monkeypatch):
+    monkeypatch.setattr("perler_jax.reconstruction._FLOAT64_ENTRIES", 3 * CELLS)
+    counts, near, far, expected = problem
+    cells = expression(counts, layout)
+    kept = [sp.issparse(block) for _, block in cells.gene_blocks(None, 8, sparse=True)]
+    assert all(kept) if layout != "dense" else not any(kept)
+    _, found = reconstruct(cells, near, far, size=8, sparse=True)
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
@@ -120,6 +131,6 @@ def test_zscores_have_mean_zero_and_spread_one():
 def test_block_memory_is_bounded(cells, locations, genes):
     size = gene_block_size(cells, locations, genes)
     assert 1 <= size <= genes
-    assert size == min(16, genes) or size * max(cells, locations) * 4 <= 64e6, "at most 64 MB of float32"
+    assert size == min(16, genes) or size * max(cells, locations) * 4 <= 80e6, "at most 80 MB of float32"
     blocks = -(-genes // size)
     assert blocks * size < genes + blocks, "no block is padded by more than it must be"

@@ -94,9 +94,9 @@ class CellExpression:
         return storage.dense_float(self._read(columns, rows))
 
     def gene_blocks(
-        self, genes: Names | None, size: int
-    ) -> Iterator[tuple[Shaped[np.ndarray, " genes"], Float[np.ndarray, "cells genes"]]]:
-        """Walk over genes in dense blocks, with memory of order cells x size.
+        self, genes: Names | None, size: int, *, sparse: bool = False
+    ) -> Iterator[tuple[Shaped[np.ndarray, " genes"], Any]]:
+        """Walk over genes in blocks, with memory of order cells x size.
 
         CSR values in memory are turned into CSC once, on first use (give CSC to avoid that copy). A backed
         file is read in as few passes as a fixed memory budget allows.
@@ -104,9 +104,10 @@ class CellExpression:
         Args:
             genes: names in the order wanted; None for all genes.
             size: genes per block, at least 1; the last block may be smaller.
+            sparse: leave the blocks of sparse values sparse (CSC); else all are dense.
 
         Returns:
-            Iterator over (names, dense block).
+            Iterator over (names, block (cells, genes)).
 
         Raises:
             PerlerInputError: a name is unknown or ``size`` < 1; raised at once, not at the first block.
@@ -116,8 +117,9 @@ class CellExpression:
             raise PerlerInputError(
                 f"expected a block size of at least 1 gene; found {size}; pass e.g. size=512"
             )
+        finish = storage.plain if sparse else storage.dense_float
         return (
-            (self.genes[chosen[start : start + size]], storage.dense_float(slab[:, start : start + size]))
+            (self.genes[chosen[start : start + size]], finish(slab[:, start : start + size]))
             for chosen in storage.column_passes(self.values, columns, size)
             for slab in (self._read(chosen),)
             for start in range(0, len(chosen), size)

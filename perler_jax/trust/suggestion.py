@@ -147,7 +147,7 @@ def _look_at_each(
     report: Callable[[int], object],
 ) -> pd.DataFrame:
     """Signal, noise and agreement of every candidate, block by block."""
-    size = gene_block_size(cells.n_cells, len(fit.reference.locations), len(genes))
+    size = gene_block_size(cells.n_cells, len(fit.reference.locations), len(genes), copies=8)
     parts = []
     for names, counts in cells.gene_blocks(list(genes), size):
         counts = counts.astype(np.float64)
