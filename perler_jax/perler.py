@@ -26,7 +26,7 @@ from perler_jax.held_out.cross_validation import correlation, roc_auc
 from perler_jax.problem import Problem, prepare_problem
 from perler_jax.reconstruction import gene_block_size, reconstruct_blocks
 from perler_jax.refinement import Refiner, standard_landmarks
-from perler_jax.scale.plan import plan_work
+from perler_jax.scale.plan import WorkPlan, plan_work
 from perler_jax.scale.spread import shard_cells
 from perler_jax.selection import Selection, choose_refinement, choose_weights, fit_folds
 from perler_jax.settings import PerlerSettings, device_precision
@@ -95,7 +95,8 @@ def fit_perler(
         )
         kept = problem.checkpoint(checkpoint)
     with device_precision(settings.dtype):
-        tiles = _plan(problem, memory, tuned=point is None, progress=progress)
+        plan = _plan(problem, memory, tuned=point is None, progress=progress)
+        tiles = None if plan is None else plan.tiles
         with _stage("em", seconds):
             em = _fit_mapping(problem, tiles)
         if point is not None:
@@ -108,7 +109,7 @@ def fit_perler(
             if settings.refine:
                 with _stage("refinement", seconds):
                     selection = choose_refinement(problem, selection, em, tiles=tiles, progress=progress)
-        scores = _score_landmarks(problem, em, selection)
+        scores = _score_landmarks(problem, em, selection, plan)
         x, r = problem.device_metagenes()
         chosen = WeightParams.single(*selection.weights, x.dtype)
     return PerlerFit(
@@ -134,8 +135,8 @@ def fit_perler(
     )
 
 
-def _plan(problem: Problem, memory: Any, *, tuned: bool, progress: bool) -> Tiles | None:
-    """Tiles within a budget; says what the job will take."""
+def _plan(problem: Problem, memory: Any, *, tuned: bool, progress: bool) -> WorkPlan | None:
+    """How to keep to a budget, if there is one; says what the job will take."""
     if memory is None and not progress:
         return None
     plan = plan_work(
@@ -148,7 +149,7 @@ def _plan(problem: Problem, memory: Any, *, tuned: bool, progress: bool) -> Tile
         dtype=np.dtype(problem.settings.dtype),
     )
     logger.info("%s", plan)
-    return plan.tiles if memory is not None else None
+    return plan if memory is not None else None
 
 
 def _fit_mapping(problem: Problem, tiles: Tiles | None) -> EMResult:
@@ -164,7 +165,9 @@ def _fit_mapping(problem: Problem, tiles: Tiles | None) -> EMResult:
     return em
 
 
-def _score_landmarks(problem: Problem, em: EMResult, selection: Selection) -> pd.DataFrame:
+def _score_landmarks(
+    problem: Problem, em: EMResult, selection: Selection, plan: WorkPlan | None
+) -> pd.DataFrame:
     """Held-out scores beside those of the reconstruction, in which each landmark took part."""
     x, r = problem.device_metagenes()
     known = problem.device_evidence()
@@ -177,14 +180,20 @@ def _score_landmarks(problem: Problem, em: EMResult, selection: Selection) -> pd
         known if selection.pull is None else selection.pull,
         cell_votes(em.params, x, r, known),
     )
-    # In blocks as wide as those of reconstruction: one program for both.
-    width = gene_block_size(len(problem.cells), len(problem.reference), problem.expression.n_genes)
+    # In blocks as wide as those of reconstruction, one program for both, unless the budget is narrower.
+    usual = gene_block_size(len(problem.cells), len(problem.reference), problem.expression.n_genes)
+    width, tiles = (usual, None) if plan is None else (min(usual, plan.gene_block), plan.tiles)
     blocks = (
         (problem.landmarks[start : start + width], problem.cells[:, start : start + width])
         for start in range(0, len(problem.landmarks), width)
     )
     made = reconstruct_blocks(
-        source, blocks, preprocess=np.asarray, block_size=width, refiner=_refiner(problem, selection)
+        source,
+        blocks,
+        preprocess=np.asarray,
+        block_size=width,
+        refiner=_refiner(problem, selection),
+        tiles=tiles,
     )
     refitted = np.concatenate([block for _, block in made], axis=1)
     compare = roc_auc if problem.measure == "auc" else correlation

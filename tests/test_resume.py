@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import perler_jax.held_out.fold_em as fold_em
+import perler_jax.perler as perler
 from perler_jax import PerlerFileError, PerlerInputError, PerlerSettings, fit_perler, simulate_embryo
 from perler_jax.held_out.scoring import HeldOutScorer
-from perler_jax.scale.plan import parse_memory, plan_work
+from perler_jax.scale.plan import WorkPlan, parse_memory, plan_work
 from perler_jax.streaming import Tiles
 
 SETTINGS = PerlerSettings(n_metagenes=4, folds=4, dtype="float64", foreign_cells=True)
@@ -69,22 +70,25 @@ def test_work_of_other_settings_is_refused(embryo, tmp_path):
 
 
 def test_a_memory_budget_changes_tiles_and_no_number(embryo, whole, monkeypatch):
-    tiles = []
-    fit_em = fold_em.fit_em
+    tiles, blocks = [], []
+    fit_em, made = fold_em.fit_em, perler.reconstruct_blocks
+
+    def spy_blocks(*args, **options):
+        blocks.append((options["block_size"], options["tiles"]))
+        return made(*args, **options)
 
     def spy(*args, **options):
         tiles.append(options["tiles"])
         return fit_em(*args, **options)
 
     monkeypatch.setattr(fold_em, "fit_em", spy)
-    monkeypatch.setattr("perler_jax.perler.plan_work", lambda **_: _Small)
+    monkeypatch.setattr(perler, "reconstruct_blocks", spy_blocks)
+    monkeypatch.setattr(perler, "plan_work", lambda **_: WorkPlan(Tiles(13, 37), 3, 1e6, 1.0))
     small = fit(embryo, memory="100 MB")
     assert set(tiles) == {Tiles(13, 37)}
-    np.testing.assert_allclose(small.scores["nested"], whole.scores["nested"], rtol=1e-6)
-
-
-class _Small:
-    tiles = Tiles(13, 37)
+    assert blocks == [(3, Tiles(13, 37))]
+    for score in ("nested", "reconstruction"):
+        np.testing.assert_allclose(small.scores[score], whole.scores[score], rtol=1e-6)
 
 
 def test_budgets_are_read_as_people_write_them():

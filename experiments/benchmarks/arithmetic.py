@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,6 +10,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 
+from experiments.benchmarks.kernel import cases
 from experiments.benchmarks.measure import Row, interleaved, ratio_rows, seconds_rows
 from experiments.benchmarks.problem import sides
 from perler_jax import tile_arithmetic
@@ -20,14 +20,6 @@ from perler_jax.weights import WeightParams, weighted_means
 __all__ = ["cases", "measure"]
 
 _POINTS = 12  # a patch of tuning
-
-
-def cases(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every size in every precision."""
-    return [
-        {**size, "dtype": dtype, "repeats": config["repeats"]}
-        for size, dtype in itertools.product(config["sizes"], config["dtypes"])
-    ]
 
 
 def measure(case: dict[str, Any]) -> list[Row]:

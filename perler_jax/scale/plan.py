@@ -13,6 +13,7 @@ import numpy as np
 
 from perler_jax.errors import PerlerInputError
 from perler_jax.mixture import MappingParams, expected_statistics
+from perler_jax.reconstruction import gene_block_size
 from perler_jax.streaming import Tiles, choose_tiles
 
 __all__ = ["WorkPlan", "parse_memory", "plan_work"]
@@ -22,7 +23,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 # the several points of a tuning pass.
 _TILES_ALIVE = 12
 _LEAST_TILE = 4096
-_GENE_BYTES = 28  # per cell and gene of a block: raw, log, deviation in float64, padded in float32
+_GENE_BYTES = 32  # per cell and gene of a block: raw, log, deviation in float64, twice the block in float32
 # What the stages cost in passes over all data, of one fold where there are folds: between the fly's (one of
 # 84 landmarks left out) and those of ten folds of 1020. And seconds of compilation.
 _EM_PASSES, _FOLD_PASSES, _TUNING_PASSES, _COMPILATION = 16, 10, 10, 8.0
@@ -35,7 +36,7 @@ class WorkPlan:
 
     Attributes:
         tiles: cells and locations held at once; None leaves the choice to the kernel.
-        gene_block: genes reconstructed at once.
+        gene_block: genes averaged at once.
         peak_bytes: of memory beyond the inputs.
         seconds: of wall time, all stages.
     """
@@ -93,7 +94,8 @@ def plan_work(
     both_sides = (n_cells + n_locations) * n_metagenes * item
     fixed = 4 * both_sides + n_folds * n_metagenes * 6 * item
     tiles = choose_tiles(n_cells, n_locations)
-    gene_block = int(np.clip(3_000_000 // max(n_cells, n_locations), 16, max(n_genes, 1)))
+    gene_block = gene_block_size(n_cells, n_locations, max(n_genes, 1))
+    per_gene = _GENE_BYTES * n_cells + 3 * item * n_locations
     if memory is not None:
         budget = parse_memory(memory)
         free = budget - fixed
@@ -105,13 +107,13 @@ def plan_work(
             )
         if elements < tiles.cells * tiles.locations:
             tiles = _smaller(n_cells, n_locations, elements)
-        per_gene = _GENE_BYTES * n_cells + 3 * item * n_locations
-        gene_block = int(np.clip(free / 2 // per_gene, 1, max(n_genes, 1)))
+        gene_block = int(np.clip(free / 2 // per_gene, 1, gene_block))
     tile_bytes = tiles.cells * tiles.locations * item * _TILES_ALIVE
-    block_bytes = gene_block * (_GENE_BYTES * n_cells + 3 * item * n_locations)
+    block_bytes = gene_block * per_gene
     per_pair = _seconds_per_pair(tiles, n_metagenes, dtype)
     passes = _EM_PASSES + n_folds * (_FOLD_PASSES + _TUNING_PASSES)
-    genes_cost = n_genes / (2 * n_metagenes)  # a pass is about two products of n_metagenes columns
+    # A pass is about two products of n_metagenes columns; every block of genes computes the distances again.
+    genes_cost = n_genes / (2 * n_metagenes) + n_genes / (2 * gene_block)
     seconds = _COMPILATION + per_pair * n_cells * n_locations * (passes + genes_cost)
     return WorkPlan(tiles, gene_block, float(fixed + max(tile_bytes, block_bytes)), seconds)
 
