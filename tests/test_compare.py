@@ -225,6 +225,29 @@ def test_a_method_in_a_process_of_its_own(problem, tmp_path):
     np.testing.assert_allclose(errors["mean"], expected)
 
 
+def test_a_stopped_method_goes_on_from_its_finished_fits(problem, tmp_path):
+    """It dies at its second fold; called again it makes only what is missing, and the same of it."""
+    file, calls, kept = tmp_path / "mine.py", tmp_path / "calls", tmp_path / "kept"
+    count = f"    with open({str(calls)!r}, 'a') as f: f.write('+')\n    import os\n"
+    dies = f"    if os.path.getsize({str(calls)!r}) == 2: os._exit(9)\n"
+    file.write_text(METHOD.replace("    rows =", f"{count}{dies}    rows ="))
+    method = user_method(f"mine={file}")
+    with prepared(problem) as tasks:
+        with pytest.raises(RuntimeError, match="exit code 9"):
+            run_method(method, problem, tasks, kept)
+        resumed = run_method(method, problem, tasks, kept)
+        assert len(calls.read_text()) == len(problem.folds) + 1
+        again = run_method(method, problem, tasks, kept)
+        assert len(calls.read_text()) == len(problem.folds) + 1, "nothing is left to run"
+        whole = run_method(method, problem, tasks)
+        for run in (resumed, again):
+            np.testing.assert_array_equal(run.values, whole.values)
+            assert run.peak_gb > 0.005
+        np.testing.assert_array_equal(resumed.seconds, again.seconds)
+        with pytest.raises(RuntimeError, match="found others"):
+            run_method(replace(method, options={"shift": 1.0}), problem, tasks, kept)
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [

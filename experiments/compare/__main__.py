@@ -51,6 +51,12 @@ def _parser(config: dict[str, Any]) -> argparse.ArgumentParser:
         "--method", action="append", default=[], metavar="NAME=FILE.py", help="one of your own"
     )
     parser.add_argument("--keep", action="store_true", help="keep the other methods' rows of an earlier run")
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FOLDER",
+        help="keep finished fits there; go on from them after a kill",
+    )
     return parser
 
 
@@ -68,7 +74,7 @@ def compare(name: str, methods: list[Method], config: dict[str, Any], options: a
     scores = [each[~each["method"].isin([method.name for method in methods])] for each in scores]
     with prepared(problem) as tasks:
         for method in tqdm(methods, desc=name, unit="method", disable=not sys.stderr.isatty()):
-            found, known = _one(method, problem, tasks, config)
+            found, known = _one(method, problem, tasks, config, options.resume)
             scores, runs = [*scores, *found], runs | {method.name: known}
             _say(name, known)
     together = pd.concat(scores, ignore_index=True)
@@ -77,13 +83,13 @@ def compare(name: str, methods: list[Method], config: dict[str, Any], options: a
 
 
 def _one(
-    method: Method, problem: Problem, tasks: list[Path], config: dict[str, Any]
+    method: Method, problem: Problem, tasks: list[Path], config: dict[str, Any], kept: Path | None
 ) -> tuple[list[pd.DataFrame], dict[str, Any]]:
     """Tidy scores (none if it cannot run) and what is known of the run."""
     reason = missing(method, problem.name)
     if reason is None:
         try:
-            scored = score(run_method(method, problem, tasks), problem)
+            scored = score(run_method(method, problem, tasks, kept), problem)
             return [tidy(scored, problem, config["seed"])], describe(
                 scored, config["bootstrap"], config["seed"]
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -126,14 +127,19 @@ def prepared(problem: Problem) -> Iterator[list[Path]]:
         yield paths
 
 
-def run_method(method: Method, problem: Problem, tasks: Sequence[Path]) -> Run:
+def run_method(method: Method, problem: Problem, tasks: Sequence[Path], kept: Path | None = None) -> Run:
     """Run every fold with every candidate.
 
+    Args:
+        method: what to run.
+        problem: on what.
+        tasks: of `prepared`.
+        kept: folder where finished fits stay, and are not run again; None keeps nothing.
+
     Raises:
-        RuntimeError: the method failed; the message is its own.
+        RuntimeError: the method failed (the message is its own), or other fits are in the folder.
     """
-    with TemporaryDirectory(prefix=f"compare-{method.name}-") as name:
-        folder = Path(name)
+    with _work_folder(method, problem, kept) as folder:
         outputs = [
             [folder / f"{fold}-{knob}.npz" for knob in range(len(method.knobs))] for fold in range(len(tasks))
         ]
@@ -145,44 +151,59 @@ def run_method(method: Method, problem: Problem, tasks: Sequence[Path]) -> Run:
                 {"input": str(tasks[fold]), "output": str(outputs[fold][at]), "knob": knob}
                 for fold in range(len(tasks))
                 for at, knob in enumerate(method.knobs)
+                if not outputs[fold][at].exists()
             ],
         }
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        peak = _spawn(method, folder)
-        return _collect(method, problem, outputs, (folder / "version.txt").read_text().strip(), peak)
+        if job["tasks"]:
+            _spawn(method, folder)
+        return _collect(method, problem, outputs, (folder / "version.txt").read_text().strip())
 
 
-def _spawn(method: Method, folder: Path) -> float:
-    """Peak memory of the process, GB."""
+@contextmanager
+def _work_folder(method: Method, problem: Problem, kept: Path | None) -> Iterator[Path]:
+    """Where a method's fits are written: gone afterwards, or kept with a mark of what they are of."""
+    if kept is None:
+        with TemporaryDirectory(prefix=f"compare-{method.name}-") as name:
+            yield Path(name)
+        return
+    folder = (kept / problem.name / method.name).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    choices = [method.options, method.knobs, [fold.tolist() for fold in problem.folds]]
+    digest = hashlib.sha256(json.dumps(choices).encode() + method.module.read_bytes())
+    digest.update(np.ascontiguousarray(problem.cells.log).tobytes())
+    mark = folder / "mark.txt"
+    if mark.exists() and mark.read_text() != digest.hexdigest():
+        raise RuntimeError(
+            f"expected fits of this method, these folds and data, found others: delete {folder}"
+        )
+    mark.write_text(digest.hexdigest())
+    yield folder
+
+
+def _spawn(method: Method, folder: Path) -> None:
     command = [str(_python(method)), "-m", "experiments.compare.serve", str(folder / "job.json")]
+    said = folder / "error.txt"
+    said.unlink(missing_ok=True)
     with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(command, cwd=_ROOT, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:  # interrupted: the method goes as well
-            process.kill()
-            process.wait()
-            raise
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        said = folder / "error.txt"
+        done = subprocess.run(command, cwd=_ROOT, stdout=log, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
         tail = (folder / "log.txt").read_text(errors="replace")[-600:]
-        raise RuntimeError(said.read_text() if said.exists() else f"exit code {process.returncode}: {tail}")
-    return usage.ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0) / 1e9
+        raise RuntimeError(said.read_text() if said.exists() else f"exit code {done.returncode}: {tail}")
 
 
-def _collect(
-    method: Method, problem: Problem, outputs: list[list[Path]], version: str, peak_gb: float
-) -> Run:
+def _collect(method: Method, problem: Problem, outputs: list[list[Path]], version: str) -> Run:
     shape = len(outputs), len(method.knobs)
     values = np.full((shape[1], len(problem.coordinates), len(problem.cells.genes)), np.nan, np.float32)
     seconds, cpu_seconds = np.zeros(shape), np.zeros(shape)
+    peak_gb = 0.0
     places: dict[str, list[np.ndarray]] = {"mode": [], "mean": []}
     for fold, row in enumerate(outputs):
         for at, path in enumerate(row):
             with np.load(path, allow_pickle=False) as found:
                 values[at][:, problem.folds[fold]] = found["values"]
                 seconds[fold, at], cpu_seconds[fold, at] = found["seconds"], found["cpu_seconds"]
+                peak_gb = max(peak_gb, float(found["peak_gb"]))
                 for name in places.keys() & set(found.files):
                     places[name].append(found[name])
     positions = {

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import platform
+import resource
 import sys
 import time
 import traceback
@@ -67,7 +68,17 @@ def _run(predict, task: Task, each: dict, job: dict) -> None:
     cells = {}
     if job["positions"] and found.mapping is not None:
         cells = origins(np.asarray(found.mapping(), np.float64), task.reference.coordinates)
-    np.savez(each["output"], values=values, seconds=seconds, cpu_seconds=cpu_seconds, **cells)
+    numbers = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_gb": _peak_gb()}
+    unfinished = f"{each['output']}.unfinished.npz"
+    np.savez(unfinished, values=values, **numbers, **cells)
+    os.replace(unfinished, each["output"])  # whole or not at all: it may be gone on from
+
+
+def _peak_gb() -> float:
+    """Highest resident memory so far, of this process or of one that it started and waited for."""
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    unit = 1.0 if sys.platform == "darwin" else 1024.0
+    return max(resource.getrusage(each).ru_maxrss for each in whose) * unit / 1e9
 
 
 def _cpu_seconds() -> float:
