@@ -29,6 +29,7 @@ LAYERS = [
     (
         "method",
         [
+            "grams",
             "metagenes",
             "tile_arithmetic",
             "streaming",
@@ -67,6 +68,7 @@ LAYERS = [
     (
         "held_out",
         [
+            "fold_em",
             "folds",
             "cross_validation",
             "neighbours",
