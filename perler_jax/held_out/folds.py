@@ -17,7 +17,7 @@ from perler_jax._typing import pytree
 from perler_jax.em_loop import StopRule
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
-from perler_jax.grams import LandmarkGrams, landmark_grams
+from perler_jax.grams import LandmarkGrams, blas_threads, landmark_grams
 from perler_jax.held_out.fold_em import FoldEM
 from perler_jax.metagenes import Reduction, reduce_landmarks
 from perler_jax.mixture import MappingParams
@@ -142,13 +142,15 @@ def fit_held_out(
             maps = reduce_landmarks(known, n_metagenes=n_metagenes, reduction=reduction, keep=keep)
             of_cells = _widen(maps.cell_loadings, columns)
             of_reference = _widen(maps.reference_loadings, columns)
+            with blas_threads(cells.shape[1]):
+                x, r = cells @ of_cells, reference @ of_reference
             yield {
                 "genes": np.concatenate([fold, np.repeat(fold[:1], width - len(fold))]),
                 "held": np.arange(width) < len(fold),
                 "cell_loadings": of_cells.astype(dtype),
                 "reference_loadings": of_reference.astype(dtype),
-                "x": (cells @ of_cells).astype(dtype),
-                "r": (reference @ of_reference).astype(dtype),
+                "x": x.astype(dtype),
+                "r": r.astype(dtype),
             }
 
     fit_fold = FoldEM(
