@@ -67,7 +67,7 @@ def _gram(values: Float[np.ndarray, "rows landmarks"]) -> Float[np.ndarray, "lan
 
 
 def blas_threads(n_landmarks: int) -> AbstractContextManager:
-    """Inside, decompositions of so many landmarks take as many threads as pay."""
+    """Inside, decompositions and products of so many landmarks take as many threads as pay."""
     return _thread_pools().limit(limits=1 if n_landmarks < _WORTH_THREADS else None, user_api="blas")
 
 
