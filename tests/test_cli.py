@@ -116,6 +116,18 @@ def test_wrong_usage_ends_with_2(line, message, capsys):
 # What is computed
 
 
+def test_a_fault_of_ours_is_shown_whole_and_ends_with_1(capsys, monkeypatch, tmp_path):
+    def fail(arguments):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("perler_jax.app.commands.demo", fail)
+    assert main(["demo", "--out", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "RuntimeError: a fault of ours" in said
+    assert said.splitlines()[-1].endswith("this should not happen; please report it with the lines above")
+
+
 def test_fit_equals_the_api(made, cells, reference):
     settings = PerlerSettings(folds=4, seed=3, search="grid")
     expected = fit_perler(cells, reference, settings=settings, progress=False)
