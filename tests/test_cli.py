@@ -312,6 +312,21 @@ def test_info_of_what_users_bring(cells, reference, tmp_path, capsys):
         assert "gene names in both: 12: " in capsys.readouterr().out
 
 
+def test_info_and_fit_of_cells_that_have_a_layer(cells, reference, tmp_path, capsys):
+    layered = cells.copy()
+    layered.layers["counts"] = layered.X.copy()
+    layered.write_h5ad(tmp_path / "cells.h5ad")
+    assert run("info", tmp_path / "cells.h5ad") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"layers +counts$", printed, re.MULTILINE), printed
+    assert re.search(r"cells +120", printed)
+    found = as_cells(layered, layer="counts").values
+    np.testing.assert_array_equal(found.toarray(), as_cells(cells).values.toarray())
+    located = reference.copy()
+    located.layers["raw"] = located.X.copy()
+    np.testing.assert_array_equal(as_reference(located).values, as_reference(reference).values)
+
+
 # What is refused
 
 

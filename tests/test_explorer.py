@@ -11,6 +11,7 @@ import pytest
 from perler_jax.app.cli import main
 from perler_jax.app.explore import write_explorer
 from perler_jax.app.explorer.codec import pack_patterns
+from perler_jax.app.explorer.quantities import _tables
 from perler_jax.app.explorer.top_cells import find_top_cells
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import region_evidence
@@ -141,6 +142,15 @@ def test_the_page_needs_nothing_but_itself(result, fit, tmp_path):
     outside = re.sub(r'<script type="text/plain"[^>]*>[^<]*</script>', "", text)
     assert not re.findall(r"(?:src|href)\s*=\s*[\"']|url\(|@import|https?://|\{\{", outside)
     assert "60 genes at 150 locations" in outside
+
+
+def test_only_layers_that_are_named_take_room(result):
+    """From 0.13 on anndata keeps X as the layer named None: it must be packed once."""
+    extra = result.copy()
+    extra.layers["standard_error"] = np.abs(extra.X) + 1.0
+    extra.layers["mine"] = np.full(extra.shape, "text")  # not shown, so never read as numbers
+    tables, _ = _tables(extra)
+    assert set(tables) == {"prediction", "standard_error"}
 
 
 def test_the_same_result_gives_the_same_page(result, tmp_path):

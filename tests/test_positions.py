@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
@@ -288,6 +289,24 @@ def test_annotation_keeps_the_input_and_survives_a_file(problem, tmp_path):
     assert read.uns["positions"]["temperature"] == 2.0
     with pytest.raises(PerlerInputError, match="names must agree"):
         found.annotate(cells[:3])
+
+
+@pytest.mark.parametrize("kind", ["whole", "view", "sparse", "backed"])
+def test_annotation_keeps_the_layers_of_the_cells(problem, tmp_path, kind):
+    posterior, _, _ = problem
+    counts = np.arange(CELLS * 4.0).reshape(CELLS, 4)
+    values = sp.csr_array(counts + 1) if kind == "sparse" else counts + 1
+    cells = ad.AnnData(values, obs=pd.DataFrame(index=posterior.cells), layers={"raw": counts})
+    if kind == "view":
+        cells = cells[:, 1:]
+    if kind == "backed":
+        cells.write_h5ad(tmp_path / "cells.h5ad")
+        cells = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    annotated = cell_positions(posterior, tempering=PLAIN).annotate(cells)
+    assert set(annotated.layers) - {None} == {"raw"}
+    np.testing.assert_array_equal(annotated.layers["raw"], counts[:, int(kind == "view") :])
+    found = annotated.X.toarray() if kind == "sparse" else np.asarray(annotated.X[:])
+    np.testing.assert_array_equal(found, annotated.layers["raw"] + 1)
 
 
 def test_evidence_and_heavy_tails_are_part_of_the_posterior(problem):

@@ -15,7 +15,7 @@ from perler_jax.errors import PerlerFileError
 from perler_jax.files import load_fit
 from perler_jax.fit import PerlerFit
 from perler_jax.inputs.data import SpatialReference
-from perler_jax.inputs.intake import as_cells, as_reference
+from perler_jax.inputs.intake import as_cells, as_reference, layer_names
 from perler_jax.inputs.io import read_cells, read_reference
 from perler_jax.inputs.tables import TABLE_SUFFIXES, read_table, reading
 from perler_jax.settings import PerlerSettings
@@ -131,7 +131,7 @@ def _describe_h5ad(path: Path) -> tuple[Pairs, list[str]]:
         table = anndata.read_h5ad(path, backed="r")
     try:
         rows, genes, names = _few(table.obs_names), _few(table.var_names), list(table.var_names)
-        extra = {"layers": ", ".join(table.layers), "obs": ", ".join(table.obs.columns)}
+        extra = {"layers": ", ".join(layer_names(table)), "obs": ", ".join(table.obs.columns)}
         extra = {name: text for name, text in extra.items() if text}
         if "perler" in table.uns:
             made = table.uns["perler"]

@@ -20,6 +20,7 @@ from perler_jax.app.explorer.quantities import SCALES, colour_stops, pack_quanti
 from perler_jax.app.explorer.top_cells import find_top_cells
 from perler_jax.errors import PerlerInputError
 from perler_jax.fit import PerlerFit
+from perler_jax.inputs.intake import layer_names
 from perler_jax.inputs.io import atomic_path
 from perler_jax.inputs.tables import reading
 from perler_jax.plotting.canvas import spacing
@@ -119,7 +120,7 @@ def write_explorer(
         | ({} if fit is None else _top_cells(fit, blobs)),
     }
     # Base64 makes four characters of three bytes. Per gene and quantity four numbers go beside the patterns.
-    beside = 16 * result.n_vars * (1 + len(result.layers))
+    beside = 16 * result.n_vars * (1 + len(layer_names(result)))
     quantities, agreement = pack_quantities(
         result, blobs, 0.75 * (megabytes * 1e6 - blobs.size - _OWN_FILES) - beside
     )

@@ -21,7 +21,7 @@ from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.labels import Names, as_labels, few, near_misses
 from perler_jax.inputs.storage import dense_float, gather, is_backed, plain
 
-__all__ = ["as_cells", "as_reference"]
+__all__ = ["as_cells", "as_reference", "layer_names"]
 
 _LARGEST_LOG = 30.0  # log2 of more molecules than any cell holds
 _LARGEST_LINEAR = 1000.0  # beyond intensities, fractions and molecules per location
@@ -122,6 +122,11 @@ def as_reference(
     return replace(reference, coordinates=dense_float(where))
 
 
+def layer_names(adata: AnnData) -> list[str]:
+    """Names of the layers, sorted, without X: from 0.13 on anndata keeps X as the layer named None."""
+    return sorted(name for name in adata.layers if name is not None)
+
+
 def _require_alone(
     ready: CellExpression | SpatialReference, scale: str, layer: Any, genes: Any, rows: Any
 ) -> None:
@@ -165,7 +170,7 @@ def _labelled(
 
 
 def _layer(adata: AnnData, layer: str | None) -> Any:
-    known = f"layers {sorted(adata.layers)}"
+    known = f"layers {layer_names(adata)}"
     if layer is not None and layer not in adata.layers:
         raise PerlerInputError(f"expected layer {layer!r} in the AnnData; found {known}; name one of these")
     values = adata.X if layer is None else adata.layers[layer]

@@ -12,6 +12,7 @@ from anndata import AnnData
 from jaxtyping import Bool, Float, Int
 
 from perler_jax.errors import PerlerInputError
+from perler_jax.inputs.intake import layer_names
 from perler_jax.inputs.labels import few, positions
 from perler_jax.trust.credible import credible_masks
 from perler_jax.trust.origins import OriginPosterior, Tempering
@@ -125,7 +126,7 @@ class CellPositions:
             uns=dict(cells.uns),
             obsm=dict(cells.obsm),
             varm=dict(cells.varm),
-            layers=dict(cells.layers),
+            layers={name: cells.layers[name] for name in layer_names(cells)},  # X is given above
             obsp=dict(cells.obsp),
             varp=dict(cells.varp),
             raw=cells.raw,

@@ -14,6 +14,7 @@ from perler_jax._typing import Float, Real
 from perler_jax.app.explorer.codec import PackedPatterns, pack_patterns
 from perler_jax.app.explorer.page import Blobs
 from perler_jax.errors import PerlerInputError
+from perler_jax.inputs.intake import layer_names
 
 __all__ = ["SCALES", "colour_stops", "pack_quantities", "short_unit"]
 
@@ -121,7 +122,8 @@ def _tables(result: AnnData) -> tuple[dict[str, np.ndarray], dict[str, _Derived]
     """What must be packed as patterns, and what follows from that."""
     tables = {"prediction": np.asarray(_dense(result.X), np.float32)}
     derived: dict[str, _Derived] = {}
-    layers = {name: np.asarray(_dense(table), np.float32) for name, table in result.layers.items()}
+    shown = [name for name in layer_names(result) if name in _QUANTITIES]
+    layers = {name: np.asarray(_dense(result.layers[name]), np.float32) for name in shown}
     if "standard_error" in layers:
         tables["standard_error"] = layers["standard_error"]
     ends = [layers[name] for name in ("lower", "upper") if name in layers]
