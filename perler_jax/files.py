@@ -60,6 +60,8 @@ def load_fit(path: Any, *, cells: Any = None) -> PerlerFit:
         PerlerFileError: if the file is missing, truncated, changed, of another kind or of a newer format.
     """
     plain, arrays = read_archive(path, kind=KIND, version=FORMAT_VERSION)
+    if "preprocessing/scale" not in plain:  # written by format 1
+        plain |= _of_format_1(plain)
     settings = rebuild("settings", _HOST, plain, arrays)
     with device_precision(settings.dtype):
         on_device: dict[str, Any] = {
@@ -81,3 +83,10 @@ def load_fit(path: Any, *, cells: Any = None) -> PerlerFit:
         covariance=arrays.get("covariance"),
         **parts,
     )
+
+
+def _of_format_1(plain: dict[str, Any]) -> dict[str, Any]:
+    """Scales as they are called today."""
+    of_cells = "counts" if plain.get("preprocessing/log_base") else "log2"
+    of_reference = "log2" if plain.get("reference/scale") == "log" else "linear"
+    return {"preprocessing/scale": of_cells, "reference/scale": of_reference}

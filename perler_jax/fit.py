@@ -37,7 +37,7 @@ from perler_jax.weights import Covariance, WeightParams, distance_space
 
 __all__ = ["FORMAT_VERSION", "KIND", "PerlerFit"]
 
-KIND, FORMAT_VERSION = "perler_jax fit", 1
+KIND, FORMAT_VERSION = "perler_jax fit", 2
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -23,6 +23,7 @@ from perler_jax.em_loop import EMResult
 from perler_jax.evidence import CellEvidence
 from perler_jax.fit import PerlerFit
 from perler_jax.held_out.cross_validation import correlation, roc_auc
+from perler_jax.inputs.scales import ReferenceNormalisation, Scale
 from perler_jax.problem import Problem, prepare_problem
 from perler_jax.reconstruction import gene_block_size, reconstruct_blocks
 from perler_jax.refinement import Refiner, standard_landmarks
@@ -44,6 +45,11 @@ def fit_perler(
     reference: Any,
     *,
     settings: PerlerSettings | None = None,
+    cells_scale: Scale = "auto",
+    cells_layer: str | None = None,
+    reference_scale: Scale = "auto",
+    reference_layer: str | None = None,
+    reference_normalisation: ReferenceNormalisation = "auto",
     location_weights: Any = None,
     evidence: CellEvidence | None = None,
     totals: Any = None,
@@ -57,10 +63,18 @@ def fit_perler(
 
     Args:
         cells: AnnData (cells, genes), DataFrame or `CellExpression`; raw counts are preferred and normalised
-            here, anything else is taken as log expression.
+            here.
         reference: AnnData (locations, landmarks) with coordinates in ``obsm["spatial"]``, DataFrame or
             `SpatialReference`.
         settings: choices of the method.
+        cells_scale: what the values of the cells are: "counts" (whole or corrected), "linear" (normalised,
+            not logged), "log1p" (natural), "log2", "centred", "binary", or "auto": the values tell, or are
+            refused.
+        cells_layer: layer of the AnnData of cells to use in place of X.
+        reference_scale: the same of the reference.
+        reference_layer: the same of the reference.
+        reference_normalisation: of located counts: "none", or "median", which brings every location to the
+            median total; "auto" is "none".
         location_weights: (locations,) how many cells come from each location, e.g. zone areas; None is
             uniform.
         evidence: what else is known of where each cell is from (`region_evidence`, `coordinate_evidence`).
@@ -88,6 +102,11 @@ def fit_perler(
             cells,
             reference,
             settings,
+            cells_scale=cells_scale,
+            cells_layer=cells_layer,
+            reference_scale=reference_scale,
+            reference_layer=reference_layer,
+            reference_normalisation=reference_normalisation,
             location_weights=location_weights,
             evidence=evidence,
             totals=totals,

@@ -1,8 +1,9 @@
 """From counts to the centred logarithms of the model: pure steps, and a record of which were taken.
 
-Cells: log2(1 + count * factor), with one size factor per cell. Reference: log2(1 + h). Both are then centred
-gene by gene. The record (:class:`Preprocessing`) is what lets every gene, in any block and at any later time,
-be treated exactly like the landmarks were.
+Cells: log2(1 + count * factor), with one size factor per cell; what comes normalised or logged is carried to
+the same scale. Reference: log2(1 + h) likewise. Both are then centred gene by gene. The record
+(:class:`Preprocessing`) is what lets every gene, in any block and at any later time, be treated exactly like
+the landmarks were.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from jaxtyping import Float, Real, Shaped
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.checks import warn_of_empty_cells
 from perler_jax.inputs.data import CellExpression, SpatialReference
+from perler_jax.inputs.scales import LOGARITHMS, from_log
 
 __all__ = [
     "Normalisation",
@@ -25,6 +27,7 @@ __all__ = [
     "log_normalise",
     "log_reference",
     "preprocess_cells",
+    "preprocess_reference",
     "reference_landmarks",
     "size_factors",
 ]
@@ -37,41 +40,53 @@ _PER_LN2 = 1.0 / np.log(2.0)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Preprocessing:
-    """How the cells were normalised, ready to be applied to any block of genes.
+    """How rows (cells or locations) become log2(1 + x), ready to be applied to any block of genes.
 
     Attributes:
         method: "max_total", "median", "cp10k" or "none".
-        target_total: total to which each cell was scaled, in molecules; None if the method has no target.
-        factors: (cells,) what each cell's counts are multiplied by.
-        log_base: 2, or None where the values came as logarithms and are left as they are.
+        target_total: total to which each row was scaled, in molecules; None if the method has no target.
+        factors: (rows,) what each row's linear values are multiplied by.
+        scale: of the values that it is applied to.
     """
 
     method: Normalisation
     target_total: float | None
-    factors: Float[np.ndarray, " cells"]
-    log_base: int | None = 2
+    factors: Float[np.ndarray, " rows"]
+    scale: str = "counts"
 
     def __repr__(self) -> str:
-        return f"Preprocessing({self.describe()['formula']}, {self.method}, {len(self.factors)} cells)"
+        return f"Preprocessing({self.describe()['formula']}, {self.method}, {len(self.factors)} rows)"
 
     def apply(self, block: Any) -> Any:
-        """Normalised log expression of a (cells, genes) block, dense or sparse; the block is unchanged."""
-        if self.log_base is None:
+        """log2(1 + x) of a (rows, genes) block, dense or sparse; the block is unchanged."""
+        if self.scale in ("centred", "binary"):
             return block
-        return log_normalise(block, self.factors)
+        if self.scale in LOGARITHMS and (self.factors == 1).all():
+            return block if self.scale == "log2" else block * _float_type(block.dtype)(_PER_LN2)
+        return log_normalise(from_log(block, self.scale), self.factors)
 
     def describe(self) -> dict[str, Any]:
         """The record as plain values for provenance (JSON), with factors summarised."""
         low, middle, high = (float(value) for value in np.quantile(self.factors, (0.0, 0.5, 1.0)))
-        scaled = "count" if self.method == "none" else "count * target_total / total"
         return {
+            "scale": self.scale,
             "normalisation": self.method,
             "target_total": self.target_total,
-            "log_base": self.log_base,
-            "formula": "as given (log)" if self.log_base is None else f"log2(1 + {scaled})",
-            "n_cells": len(self.factors),
+            "formula": self._formula(),
+            "n_rows": len(self.factors),
             "size_factors": {"min": low, "median": middle, "max": high},
         }
+
+    def _formula(self) -> str:
+        if self.scale in ("centred", "binary"):
+            return f"as given ({self.scale})"
+        scaled = "" if (self.factors == 1).all() else " * factor"
+        if self.scale in LOGARITHMS and not scaled:
+            return "as given (log2)" if self.scale == "log2" else "log1p / ln 2"
+        if self.target_total is not None:
+            scaled = " * target_total / total"
+        linear = {"counts": "count", "linear": "x", "log1p": "(e^x - 1)", "log2": "(2^x - 1)"}[self.scale]
+        return f"log2(1 + {linear}{scaled})"
 
 
 def preprocess_cells(
@@ -82,20 +97,20 @@ def preprocess_cells(
     """Decide how to normalise the cells, and record it; nothing is computed on the expression itself.
 
     Args:
-        cells: expression; on the log scale the record is the identity, whatever the normalisation asked for.
+        cells: expression; only counts are brought to one total.
         normalisation: see :func:`size_factors`.
         totals: (cells,) molecules per cell, where they are known better than from the genes in the table.
 
     Raises:
-        PerlerInputError: totals of a wrong number, not finite or not positive, or given for log values.
+        PerlerInputError: totals of a wrong number, not finite or not positive, or of what are no counts.
     """
-    if cells.scale == "log":
+    if cells.scale != "counts":
         if totals is not None:
             raise PerlerInputError(
-                "expected counts where totals are given; found cells on the log scale, which are not "
-                "normalised again; leave totals out, or give the raw counts"
+                f"expected counts where totals are given; found cells of scale {cells.scale!r}, which are "
+                "not normalised again; leave totals out, or give the raw counts"
             )
-        return Preprocessing("none", None, np.ones(cells.n_cells), None)
+        return Preprocessing("none", None, np.ones(cells.n_cells), cells.scale)
     if totals is None:
         totals = cells.totals()
         if cells.is_backed:  # in memory, this was said when the cells were read
@@ -109,6 +124,15 @@ def preprocess_cells(
                 f"{bad.sum()} not positive or not finite; give molecules per cell in the order of the cells"
             )
     return Preprocessing(normalisation, _target(totals, normalisation), size_factors(totals, normalisation))
+
+
+def preprocess_reference(reference: SpatialReference) -> Preprocessing:
+    """How the map becomes log2(1 + h), at one depth where its ``normalisation`` is "median"."""
+    ones = np.ones(reference.n_locations)
+    if reference.normalisation == "none":
+        return Preprocessing("none", None, ones, reference.scale)
+    totals = from_log(np.asarray(reference.values, np.float64), reference.scale).sum(axis=1)
+    return Preprocessing("median", _target(totals, "median"), size_factors(totals, "median"), reference.scale)
 
 
 def size_factors(totals: Real[np.ndarray, " cells"], method: Normalisation) -> Float[np.ndarray, " cells"]:
@@ -179,7 +203,7 @@ def reference_landmarks(
     """Centred log2 expression of chosen landmarks at every location, float64."""
     columns = pd.Index(reference.genes).get_indexer(landmarks)
     values = np.asarray(reference.values[:, columns], np.float64)
-    return centre(values if reference.scale == "log" else log_reference(values))[0]
+    return centre(preprocess_reference(reference).apply(values))[0]
 
 
 def centre(

@@ -17,6 +17,7 @@ from perler_jax.held_out.cross_validation import Score
 from perler_jax.held_out.folds import make_folds
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.intake import as_cells, as_reference
+from perler_jax.inputs.scales import ReferenceNormalisation, Scale
 from perler_jax.landmarks import align_landmarks
 from perler_jax.metagenes import MetageneMap, clip_n_metagenes, reduce_landmarks
 from perler_jax.neighbourhood import neighbours_without
@@ -152,9 +153,17 @@ def prepare_problem(
     evidence: CellEvidence | None = None,
     totals: Any = None,
     covariance: Any = None,
+    cells_scale: Scale = "auto",
+    cells_layer: str | None = None,
+    reference_scale: Scale = "auto",
+    reference_layer: str | None = None,
+    reference_normalisation: ReferenceNormalisation = "auto",
 ) -> Problem:
     """Check and align everything that `fit_perler` was given; arguments and errors are its own."""
-    expression, atlas = as_cells(cells), as_reference(reference)
+    expression = as_cells(cells, scale=cells_scale, layer=cells_layer)
+    atlas = as_reference(
+        reference, scale=reference_scale, layer=reference_layer, normalisation=reference_normalisation
+    )
     landmarks = align_landmarks(expression, atlas)
     preprocessing = preprocess_cells(expression, settings.normalisation, totals)
     y = cell_landmarks(expression, landmarks, preprocessing)

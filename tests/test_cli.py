@@ -373,7 +373,7 @@ def test_genes_that_cannot_be_reconstructed_are_named(made, tmp_path, capsys):
     assert "found none" in refused(capsys, *line, "--genes", " , ")
     assert "names.txt" in refused(capsys, *line, "--genes-file", tmp_path / "names.txt")
     assert "the 120 cells of the fit" in refused(
-        capsys, line[0], line[1], made / "reference.h5ad", *line[3:], "--cells-scale", "log"
+        capsys, line[0], line[1], made / "reference.h5ad", *line[3:], "--cells-scale", "log2"
     )
     assert list(tmp_path.iterdir()) == []
 

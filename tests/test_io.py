@@ -98,7 +98,7 @@ def test_h5ad(frame, tmp_path, kind, backed):
     cells = read_cells(tmp_path / "x.h5ad", backed=backed)
     assert cells.is_backed == backed
     assert_the_cells(cells)
-    assert read_cells(tmp_path / "x.h5ad", layer="log", backed=backed).scale == "log"
+    assert read_cells(tmp_path / "x.h5ad", layer="log", backed=backed).scale == "log2"
 
 
 @pytest.mark.parametrize("zipped", [False, True])

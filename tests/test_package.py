@@ -19,7 +19,10 @@ LONGEST = 300
 # which no listed module may import.
 LAYERS = [
     ("", ["errors", "compiler_faults", "_typing"]),
-    ("inputs", ["labels", "storage", "checks", "data", "intake", "tables", "matrices", "io", "archive"]),
+    (
+        "inputs",
+        ["labels", "storage", "scales", "checks", "data", "intake", "tables", "matrices", "io", "archive"],
+    ),
     ("preparation", ["landmarks", "preprocessing", "validation"]),
     ("simulation", ["virtual_embryo", "simulate"]),
     ("sources", ["datasets"]),

@@ -37,7 +37,7 @@ def cells(fly, golden):
     counts = fly.cells[:, genes].X.toarray().astype(np.float64)
     totals = fly.cells.obs["norm_total"].to_numpy()[:, None]
     logs = np.round(np.log2(1 + counts * totals.max() / totals), 4)
-    return as_cells(pd.DataFrame(logs, index=fly.cells.obs_names, columns=genes), scale="log")
+    return as_cells(pd.DataFrame(logs, index=fly.cells.obs_names, columns=genes), scale="log2")
 
 
 @pytest.fixture(scope="module")

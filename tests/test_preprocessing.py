@@ -103,7 +103,7 @@ def test_centre_keeps_digits_of_long_float32_columns():
 def test_the_record_applies_the_same_to_any_block():
     cells = cells_of()
     record = preprocess_cells(cells)
-    assert (record.method, record.target_total, record.log_base) == ("max_total", 10.0, 2)
+    assert (record.method, record.target_total, record.scale) == ("max_total", 10.0, "counts")
     expected = np.log2(1 + COUNTS * (10 / TOTALS)[:, None])
     np.testing.assert_allclose(record.apply(cells.dense(["c", "a"])), expected[:, [2, 0]], rtol=1e-14)
     np.testing.assert_allclose(record.apply(sp.csc_array(COUNTS)).toarray(), expected, rtol=1e-14)
@@ -124,10 +124,10 @@ def test_log_values_are_left_alone():
     values = COUNTS + 0.5
     cells = cells_of(values)
     record = preprocess_cells(cells)
-    assert record.log_base is None
+    assert record.scale == "log2"
     np.testing.assert_array_equal(record.apply(values), values)
-    assert record.describe()["formula"] == "as given (log)"
-    with pytest.raises(PerlerInputError, match="log scale"):
+    assert record.describe()["formula"] == "as given (log2)"
+    with pytest.raises(PerlerInputError, match="of scale 'log2'"):
         preprocess_cells(cells, totals=TOTALS)
 
 

@@ -96,7 +96,7 @@ def test_float32_keeps_its_digits_for_the_pattern(problem):
     """The last digit at 25 is 2e-6; float32 means of the values themselves would lose another digit."""
     _, near, far, _ = problem
     cells = as_cells(
-        25.0 + 1e-3 * np.random.default_rng(1).normal(size=(CELLS, 4)), genes=list("abcd"), scale="log"
+        25.0 + 1e-3 * np.random.default_rng(1).normal(size=(CELLS, 4)), genes=list("abcd"), scale="log2"
     )
     _, exact = reconstruct(cells, near, far)
     _, single = reconstruct(cells, near, far, dtype=np.float32)

@@ -151,7 +151,7 @@ def _comparison(fit: PerlerFit, config: dict[str, Any], progress: bool) -> dict[
     y, _ = centre(np.asarray(fit.preprocessing.apply(expression.dense(fit.landmarks)), np.float64))
     columns = [list(atlas.genes).index(name) for name in fit.landmarks]
     h = np.asarray(atlas.values[:, columns], np.float64)
-    h, _ = centre(h if atlas.scale == "log" else log_reference(h))
+    h, _ = centre(h if atlas.scale == "log2" else log_reference(h))
     options = config["comparison"]
     start = time.perf_counter()
     with device_precision("float64"):

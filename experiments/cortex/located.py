@@ -44,8 +44,8 @@ def fit_located(problem: Problem) -> PerlerFit:
         for kind, rows in (("cell", problem.cells.log), ("location", problem.coordinates))
     ]
     return fit_perler(
-        CellExpression(problem.cells.log, names[0], genes, scale="log"),
-        SpatialReference(problem.truth, names[1], genes, problem.coordinates, scale="log"),
+        CellExpression(problem.cells.log, names[0], genes, scale="log2"),
+        SpatialReference(problem.truth, names[1], genes, problem.coordinates, scale="log2"),
         weights=_UNTUNED,
         progress=False,
     )

@@ -111,7 +111,7 @@ def public(path: Path, reference: AnnData) -> dict[str, float]:
     published = load_zebrafish_cells(path)
     # Normalised by its authors, not logged: as they did, and the paper.
     values = np.log2(1 + np.asarray(published.X, np.float64))
-    cells = CellExpression(values, published.obs_names.to_numpy(), published.var_names.to_numpy(), "log")
+    cells = CellExpression(values, published.obs_names.to_numpy(), published.var_names.to_numpy(), "log2")
     fit = _fit(cells, reference)
     return {
         "cells": published.n_obs,

@@ -183,7 +183,9 @@ def _inputs(arguments: argparse.Namespace) -> tuple[CellExpression, SpatialRefer
             arguments.reference,
             coordinates=arguments.coordinates,
             landmarks=landmarks,
+            layer=arguments.reference_layer,
             scale=arguments.reference_scale,
+            normalisation=arguments.reference_normalisation,
         )
 
     if is_table(arguments.reference) and arguments.reference.exists():

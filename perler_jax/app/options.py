@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from perler_jax.held_out.search import Objective, Search
-from perler_jax.inputs.checks import CellScale, ReferenceScale
+from perler_jax.inputs.scales import ReferenceNormalisation, Scale
 from perler_jax.metagenes import Reduction
 from perler_jax.preprocessing import Normalisation
 from perler_jax.settings import NamedCovariance, Noise, PerlerSettings, Precision
@@ -51,9 +51,18 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     )
     inputs.add_argument(
         "--reference-scale",
-        choices=get_args(ReferenceScale),
+        choices=get_args(Scale),
         default="auto",
-        help="linear values become log2(1 + x) (default: auto, log if any is below 0)",
+        help="what the values of the reference are, as of --cells-scale (default: auto, by the values)",
+    )
+    inputs.add_argument(
+        "--reference-normalisation",
+        choices=get_args(ReferenceNormalisation),
+        default="auto",
+        help="median brings every location of a map of counts to the median total (default: auto)",
+    )
+    inputs.add_argument(
+        "--reference-layer", metavar="NAME", help="layer of the reference's h5ad to use in place of X"
     )
 
     defaults = PerlerSettings()
@@ -157,9 +166,10 @@ def add_cells(parser: argparse.ArgumentParser, about: str) -> None:
     group.add_argument("--layer", metavar="NAME", help="layer of the h5ad to use in place of X")
     group.add_argument(
         "--cells-scale",
-        choices=get_args(CellScale),
+        choices=get_args(Scale),
         default="auto",
-        help="counts are normalised, logs left alone (default: auto, counts if all are whole numbers)",
+        help="what the values are: counts (whole or corrected), linear (normalised, not logged), log1p "
+        "(natural), log2, centred, binary (default: auto, by the values)",
     )
     group.add_argument(
         "--backed", action="store_true", help="leave the h5ad's X on disk and read it piece by piece"

@@ -1,12 +1,12 @@
 """What may not pass: each check refuses or warns, and says how much is wrong, where it is, and what to do.
 
-The scale of expression values (counts, linear or log) is settled here: as said, or as the values tell.
+The scale of expression values is settled here: as said, or as the values tell.
 """
 
 import logging
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,61 +14,50 @@ from jaxtyping import Bool, Shaped
 
 from perler_jax.errors import PerlerInputError, PerlerWarning
 from perler_jax.inputs.labels import few
+from perler_jax.inputs.scales import Scale, known_scale
 from perler_jax.inputs.storage import Survey, pieces, survey
 
 logger = logging.getLogger("perler_jax")
 
-CellScale = Literal["counts", "log", "auto"]
-ReferenceScale = Literal["linear", "log", "auto"]
 
+def settled_scale(
+    scale: str, values: Any, rows: np.ndarray, genes: np.ndarray, side: str
+) -> tuple[Scale, Survey]:
+    """The scale of the values of cells or locations, and what they were seen to be.
 
-def cell_scale(
-    scale: str, values: Any, cells: np.ndarray, genes: np.ndarray
-) -> tuple[Literal["counts", "log"], Survey]:
-    """The scale that the cells' values have, and what they were seen to be.
-
-    Raises:
-        PerlerInputError: NaN or infinity, or counts that are negative or fractional.
-    """
-    require_scale(scale, CellScale)
-    seen = _finite_survey(values, cells, genes)
-    if scale == "log" or (scale == "auto" and not seen.integers):
-        return "log", seen
-    if seen.minimum < 0:
-        raise PerlerInputError(
-            f"expected non-negative counts (scale={scale!r}, {'all' if seen.integers else 'not all'} "
-            f"integers); found {_offenders(values, cells, genes, _negative)}; pass scale='log' if these are "
-            "log or centred values, else mend the counts"
-        )
-    if not seen.integers:
-        fractional = _offenders(values, cells, genes, lambda entries: entries != np.rint(entries))
-        raise PerlerInputError(
-            f"expected integers (scale='counts'); found {fractional}; give the raw counts, round estimated "
-            "ones, or pass scale='log' for log-normalised values"
-        )
-    return "counts", seen
-
-
-def reference_scale(
-    scale: str, values: Any, locations: np.ndarray, genes: np.ndarray
-) -> Literal["linear", "log"]:
-    """The scale that the reference's values have; logged where it was not said.
+    Args:
+        scale: as said; "auto" lets the values tell.
+        values: (rows, genes) of any layout.
+        rows: (rows,) names.
+        genes: (genes,) names.
+        side: "cells" or "reference".
 
     Raises:
-        PerlerInputError: NaN or infinity, or linear values that are negative.
+        PerlerInputError: NaN or infinity, or values that the scale cannot have.
     """
-    require_scale(scale, ReferenceScale)
-    negative = _finite_survey(values, locations, genes).minimum < 0
-    if scale == "linear" and negative:
-        raise PerlerInputError(
-            "expected non-negative reference values, scale='linear'; found "
-            f"{_offenders(values, locations, genes, _negative)}; pass scale='log' if they are logarithms"
-        )
-    found: Literal["linear", "log"] = "log" if scale == "log" or negative else "linear"
+    scale = known_scale(scale)
+    seen = _finite_survey(values, rows, genes)
     if scale == "auto":
-        logger.info(
-            "the reference is read as %s: it has %s values", found, "negative" if negative else "no negative"
+        scale = _guess(seen, side)
+    if seen.minimum < 0 and scale not in ("log2", "centred"):
+        raise PerlerInputError(
+            f"expected non-negative {side}, scale={scale!r}; found "
+            f"{_offenders(values, rows, genes, _negative)}; say scale='centred' if a mean was subtracted, "
+            "else give the values before that"
         )
+    if scale == "binary" and not (seen.integers and seen.maximum <= 1):
+        raise PerlerInputError(
+            f"expected {side} of scale 'binary', which are 0 or 1; found "
+            f"{_offenders(values, rows, genes, lambda x: (x != 0) & (x != 1))}; name another scale"
+        )
+    return scale, seen
+
+
+def _guess(seen: Survey, side: str) -> Scale:
+    if side == "cells":
+        return "counts" if seen.integers else "log2"
+    found: Scale = "log2" if seen.minimum < 0 else "linear"
+    logger.info("the reference is read as %s: its values go from %g", found, seen.minimum)
     return found
 
 
@@ -81,12 +70,6 @@ def require_matrix(values: Any, rows: str, columns: str) -> None:
             f"found shape {tuple(values.shape)}, dtype {values.dtype}; check its orientation, and leave "
             "out columns of text"
         )
-
-
-def require_scale(scale: str, known: Any) -> None:
-    """Refuse a scale that is none of the known ones."""
-    if scale not in get_args(known):
-        raise PerlerInputError(f"expected a scale of {', '.join(get_args(known))}; found {scale!r}; name one")
 
 
 def require_coordinates(coordinates: np.ndarray, locations: np.ndarray) -> None:

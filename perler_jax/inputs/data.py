@@ -16,6 +16,7 @@ from jaxtyping import Float, Shaped
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs import checks, storage
 from perler_jax.inputs.labels import Names, as_labels, name_positions, positions
+from perler_jax.inputs.scales import ReferenceNormalisation, Scale, depth_normalisation
 
 __all__ = ["CellExpression", "SpatialReference"]
 
@@ -31,8 +32,9 @@ class CellExpression:
             backed X of an h5ad file (``h5py.Dataset``, AnnData's backed CSR or CSC). Never written to.
         cells: (cells,) unique names.
         genes: (genes,) unique names.
-        scale: "counts" (molecules) or "log" (already normalised and on a log scale); "auto" is replaced by
-            what the values say: non-negative integers are counts, anything else is log.
+        scale: "counts" (molecules, whole or corrected), "linear" (normalised, not logged), "log1p" (natural),
+            "log2", "centred" or "binary"; "auto" is replaced by what the values tell.
+        layer: of the AnnData that the values are from; None is X.
         survey: what the values were seen to be.
 
     Raises:
@@ -43,7 +45,8 @@ class CellExpression:
     values: Any
     cells: Shaped[np.ndarray, " cells"]
     genes: Shaped[np.ndarray, " genes"]
-    scale: checks.CellScale = "auto"
+    scale: Scale = "auto"
+    layer: str | None = None
     survey: storage.Survey = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,7 +54,7 @@ class CellExpression:
         checks.require_matrix(values, "cells", "genes")
         cells = as_labels(self.cells, "cell", "row", values.shape[0])
         genes = as_labels(self.genes, "gene", "column", values.shape[1])
-        scale, survey = checks.cell_scale(self.scale, values, cells, genes)
+        scale, survey = checks.settled_scale(self.scale, values, cells, genes, "cells")
         vars(self).update(values=values, cells=cells, genes=genes, scale=scale, survey=survey)
 
     def __repr__(self) -> str:
@@ -153,7 +156,7 @@ class CellExpression:
         block = storage.gather(self._by_gene, columns, rows)
         if self.is_backed:
             cells = self.cells if rows is None else self.cells[rows]
-            checks.cell_scale(self.scale, block, cells, self.genes[columns])
+            checks.settled_scale(self.scale, block, cells, self.genes[columns], "cells")
         return block
 
 
@@ -166,8 +169,9 @@ class SpatialReference:
         locations: (locations,) unique names.
         genes: (landmarks,) unique names.
         coordinates: (locations, 2 or 3) positions in any length unit, or None.
-        scale: "linear" (log2(1 + h) is applied later) or "log"; "auto" is replaced by linear unless there are
-            negative values.
+        scale: as that of cells; "auto" is replaced by what the values tell.
+        normalisation: of depth: "none", or "median", which brings every location to the median total; "auto"
+            is replaced by what suits the scale.
 
     Raises:
         PerlerInputError: shapes and names disagree, names repeat, fewer than two locations, NaN or infinity,
@@ -178,28 +182,27 @@ class SpatialReference:
     locations: Shaped[np.ndarray, " locations"]
     genes: Shaped[np.ndarray, " landmarks"]
     coordinates: Float[np.ndarray, "locations axes"] | None = None
-    scale: checks.ReferenceScale = "auto"
+    scale: Scale = "auto"
+    normalisation: ReferenceNormalisation = "auto"
 
     def __post_init__(self) -> None:
         checks.require_matrix(self.values, "locations", "landmarks")
         values = storage.read_only(storage.dense_float(self.values))
         locations = as_labels(self.locations, "location", "row", values.shape[0])
         genes = as_labels(self.genes, "landmark", "column", values.shape[1])
-        scale = checks.reference_scale(self.scale, values, locations, genes)
+        scale, _ = checks.settled_scale(self.scale, values, locations, genes, "reference")
+        normalisation = depth_normalisation(self.normalisation, scale)
         coordinates = self.coordinates
         if coordinates is not None:
             checks.require_coordinates(coordinates, locations)
             coordinates = storage.read_only(storage.dense_float(coordinates))
-        vars(self).update(
-            values=values, locations=locations, genes=genes, coordinates=coordinates, scale=scale
-        )
+        vars(self).update(values=values, locations=locations, genes=genes, coordinates=coordinates)
+        vars(self).update(scale=scale, normalisation=normalisation)
 
     def __repr__(self) -> str:
         where = "no coordinates" if self.coordinates is None else f"{self.coordinates.shape[1]}D"
-        kind = f"{self.scale}{', binary' if self.is_binary else ''}"
-        return (
-            f"SpatialReference({self.n_locations} locations x {len(self.genes)} landmarks, {kind}, {where})"
-        )
+        size = f"{self.n_locations} locations x {len(self.genes)} landmarks"
+        return f"SpatialReference({size}, {self.scale}, {where})"
 
     @property
     def n_locations(self) -> int:

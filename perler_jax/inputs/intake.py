@@ -10,8 +10,6 @@ from anndata import AnnData
 
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.checks import (
-    CellScale,
-    ReferenceScale,
     require_coordinates,
     require_matrix,
     warn,
@@ -19,6 +17,7 @@ from perler_jax.inputs.checks import (
 )
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.labels import Names, as_labels, few, near_misses
+from perler_jax.inputs.scales import LOGARITHMS, ReferenceNormalisation, Scale
 from perler_jax.inputs.storage import dense_float, gather, is_backed, plain
 
 __all__ = ["as_cells", "as_reference", "layer_names"]
@@ -33,7 +32,7 @@ def as_cells(
     layer: str | None = None,
     genes: Names | None = None,
     cells: Names | None = None,
-    scale: CellScale = "auto",
+    scale: Scale = "auto",
 ) -> CellExpression:
     """Make a :class:`CellExpression` from what users have.
 
@@ -43,7 +42,8 @@ def as_cells(
         layer: layer of the AnnData to use in place of X.
         genes: (genes,) names; needed with an array, refused where the source carries names.
         cells: (cells,) names; with an array, "0", "1", ... by default.
-        scale: "counts", "log" or "auto".
+        scale: "counts" (whole or corrected), "linear" (normalised, not logged), "log1p" (natural), "log2",
+            "centred", "binary", or "auto", which lets the values tell.
 
     Warns:
         PerlerWarning: cells without any value, or a log scale whose values look linear.
@@ -55,11 +55,11 @@ def as_cells(
         _require_alone(source, scale, layer, genes, cells)
         return source
     values, rows, columns = _labelled(source, layer, cells, genes, "cells x genes")
-    expression = CellExpression(values, rows, columns, scale)
+    expression = CellExpression(values, rows, columns, scale, layer)
     seen = expression.survey
     if seen.empty is not None:
         warn_of_empty_cells(seen.empty, expression.cells)
-    if expression.scale == "log" and seen.maximum > _LARGEST_LOG:
+    if expression.scale in LOGARITHMS and seen.maximum > _LARGEST_LOG:
         kind = "all values are integers, as counts are" if seen.integers else "as of linear values"
         warn(
             f"expected logarithms (scale={scale!r}); found a maximum of {seen.maximum:g}, {kind}; pass "
@@ -75,7 +75,8 @@ def as_reference(
     layer: str | None = None,
     genes: Names | None = None,
     locations: Names | None = None,
-    scale: ReferenceScale = "auto",
+    scale: Scale = "auto",
+    normalisation: ReferenceNormalisation = "auto",
 ) -> SpatialReference:
     """Make a :class:`SpatialReference` from what users have.
 
@@ -87,7 +88,9 @@ def as_reference(
         layer: layer of the AnnData to use in place of X.
         genes: (landmarks,) names; needed with an array, refused where the source carries names.
         locations: (locations,) names; with an array, "0", "1", ... by default.
-        scale: "linear", "log" or "auto".
+        scale: as of :func:`as_cells`.
+        normalisation: of located counts: "none" takes them as they are, "median" brings every location to
+            the median total; "auto" is "none".
 
     Warns:
         PerlerWarning: a maximum that suggests another scale.
@@ -100,11 +103,13 @@ def as_reference(
         reference = source
     else:
         values, rows, columns = _labelled(source, layer, locations, genes, "locations x landmarks")
-        reference = SpatialReference(dense_float(gather(plain(values))), rows, columns, None, scale)
+        reference = SpatialReference(
+            dense_float(gather(plain(values))), rows, columns, None, scale, normalisation
+        )
         if coordinates is None and isinstance(source, AnnData):
             coordinates = source.obsm.get("spatial")
         largest = float(reference.values.max())
-        if reference.scale == "log" and largest > _LARGEST_LOG:
+        if reference.scale in LOGARITHMS and largest > _LARGEST_LOG:
             warn(
                 f"expected logarithms in the reference (scale={scale!r}); found a maximum of {largest:g}; "
                 "pass scale='linear' and log2(1 + h) will be applied"

@@ -6,15 +6,16 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
 
 from perler_jax.errors import PerlerFileError, PerlerInputError
-from perler_jax.inputs.checks import CellScale, ReferenceScale
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.intake import as_cells, as_reference
 from perler_jax.inputs.matrices import read_mtx, read_npz
+from perler_jax.inputs.scales import ReferenceNormalisation, Scale
 from perler_jax.inputs.tables import TABLE_SUFFIXES, orient, read_coordinates, read_table
 
 __all__ = ["atomic_path", "read_cells", "read_reference"]
@@ -30,7 +31,7 @@ def read_cells(
     *,
     landmarks: Landmarks | None = None,
     layer: str | None = None,
-    scale: CellScale = "auto",
+    scale: Scale = "auto",
     backed: bool = False,
 ) -> CellExpression:
     """Read dissociated cells from a file or a 10x folder.
@@ -40,7 +41,7 @@ def read_cells(
         landmarks: names of the reference's genes; they decide which way round a table lies and which names of
             a 10x folder are meant. Without them a table is read as cells x genes, and that is logged.
         layer: layer of the h5ad to use in place of X.
-        scale: "counts", "log" or "auto".
+        scale: as of :func:`perler_jax.inputs.intake.as_cells`.
         backed: leave the h5ad's X in the file and read it when needed.
 
     Raises:
@@ -69,7 +70,8 @@ def read_reference(
     coordinates: PathLike | None = None,
     landmarks: Landmarks | None = None,
     layer: str | None = None,
-    scale: ReferenceScale = "auto",
+    scale: Scale = "auto",
+    normalisation: ReferenceNormalisation = "auto",
 ) -> SpatialReference:
     """Read a reference map, and its coordinates, from files.
 
@@ -81,7 +83,8 @@ def read_reference(
         landmarks: names of genes to expect (such as those of the cells); they decide which way round a table
             lies. Without them a table is read as locations x landmarks, and that is logged.
         layer: layer of the h5ad to use in place of X.
-        scale: "linear", "log" or "auto".
+        scale: as of :func:`perler_jax.inputs.intake.as_reference`.
+        normalisation: likewise.
 
     Raises:
         PerlerFileError: missing, empty, truncated, or of an unknown kind.
@@ -94,19 +97,18 @@ def read_reference(
             f"expected an h5ad file with layer={layer!r}; found {path}; leave the layer out"
         )
     where = None if coordinates is None else read_coordinates(_existing(coordinates))
+    how: dict[str, Any] = {"scale": scale, "normalisation": normalisation}
     if kind == "h5ad":
-        return as_reference(_read_h5ad(path, False), coordinates=where, layer=layer, scale=scale)
+        return as_reference(_read_h5ad(path, False), coordinates=where, layer=layer, **how)
     if kind == "table":
-        return as_reference(
-            orient(read_table(path), landmarks, "locations", path), coordinates=where, scale=scale
-        )
+        return as_reference(orient(read_table(path), landmarks, "locations", path), coordinates=where, **how)
     if kind == "folder":
         raise PerlerFileError(
             f"expected a reference as h5ad, csv, tsv or npz; found the folder {path}; name a file"
         )
     values, locations, genes, positions = read_npz(path, "locations")
     where = positions if where is None else where
-    return as_reference(values, coordinates=where, locations=locations, genes=genes, scale=scale)
+    return as_reference(values, coordinates=where, locations=locations, genes=genes, **how)
 
 
 @contextmanager

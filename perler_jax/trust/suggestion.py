@@ -110,8 +110,8 @@ def split_molecules(
 
 
 def _counts(fit: PerlerFit) -> CellExpression:
-    if fit.cells is None or fit.cells.scale != "counts":
-        found = "no cells" if fit.cells is None else "logarithms"
+    if fit.cells is None or fit.cells.scale != "counts" or not fit.cells.survey.integers:
+        found = "no cells" if fit.cells is None else f"cells of scale {fit.cells.scale!r}, not all whole"
         raise PerlerInputError(
             f"expected a fit with the counts of its cells, found {found}: molecules are split into halves; "
             "fit raw counts, or give them to load_fit(path, cells=...)"

@@ -80,13 +80,13 @@ def _fitted(cells: Cells, reference: Reference, settings: dict, level: bool) -> 
     if level not in _fits:
         sides = without_levels(cells, reference) if level else (cells.log, reference.log)
         fit = fit_perler(
-            CellExpression(sides[0], _names("cell", cells.log), cells.genes.astype(object), scale="log"),
+            CellExpression(sides[0], _names("cell", cells.log), cells.genes.astype(object), scale="log2"),
             SpatialReference(
                 sides[1],
                 _names("location", reference.linear),
                 reference.genes.astype(object),
                 reference.coordinates,
-                scale="log",
+                scale="log2",
             ),
             settings=PerlerSettings(**settings),
             weights=_POSTERIOR,
