@@ -128,17 +128,22 @@ plt.show()
 #
 # ## In ArviZ
 #
-# `to_arviz` names the dimensions: metagene, cell, location, gene. From here on all of ArviZ works.
+# `to_arviz` names the dimensions: metagene, cell, location, gene. From here on all of ArviZ works, before and after its
+# 1.0 (whose tables are rounded to what the draws can tell, and whose intervals cut equal tails).
 
 # %%
 idata = to_arviz(nuts, x, r, labels=labels_of(fit), loadings=fit.metagenes.cell_loadings)
 az.summary(idata, var_names=["noise"], round_to=3)
 
 # %%
-az.plot_trace(
-    idata, var_names=["sensitivity"], coords={"metagene": ["metagene 1", "metagene 12"]}, figsize=(10, 4)
-)
-plt.tight_layout()
+figure, axes = plt.subplots(2, 2, figsize=(10, 4), layout="constrained", width_ratios=(1, 2))
+for (left, right), metagene in zip(axes, ("metagene 1", "metagene 12"), strict=True):
+    for chain in idata.posterior["sensitivity"].sel(metagene=metagene):
+        left.hist(chain, 20, density=True, histtype="step")
+        right.plot(chain, lw=0.6)
+    left.set(ylabel=metagene, yticks=[])
+axes[1, 0].set_xlabel("sensitivity")
+axes[1, 1].set_xlabel("draw")
 plt.show()
 
 # %% [markdown]

@@ -13,7 +13,7 @@ import numpy as np
 from experiments.bayes.gradient import gradient_over_em_pass
 from experiments.common import arguments, data_folder, load_config, peak_rss_gb, provenance, timed, write_json
 from perler_jax import PerlerFit, PerlerSettings, fit_perler, load_fly
-from perler_jax.inference.bayes_arviz import import_arviz, labels_of, to_arviz
+from perler_jax.inference.bayes_arviz import import_arviz, labels_of, leave_one_out, to_arviz
 from perler_jax.inference.laplace import LaplaceFit, fit_laplace
 from perler_jax.inference.map_em import MapFit, fit_map_em
 from perler_jax.inference.map_fit import fit_map
@@ -68,15 +68,19 @@ def _posteriors(fit: PerlerFit, config: dict[str, Any], progress: bool) -> dict[
             x, r, priors, by_em.params, **config["nuts"], seed=config["seed"], progress=progress
         )
         arviz = to_arviz(nuts, x, r, labels=labels_of(fit), loadings=fit.metagenes.cell_loadings)
-        loo = import_arviz().loo(arviz)
-        summary = import_arviz().summary(arviz, var_names=list(NAMES), kind="diagnostics")
+        loo = leave_one_out(arviz)
+        summary = import_arviz().summary(arviz, var_names=list(NAMES), kind="diagnostics", round_to="none")
     report: dict[str, Any] = {
         "n_metagenes": x.shape[1],
         "map": {
             name: _agreement(found, by_em, laplace) for name, found in (("lbfgs", lbfgs), ("adam", adam))
         },
         "nuts": _mixing(nuts) | {"arviz_largest_r_hat": float(summary["r_hat"].max())},
-        "loo": {"elpd": float(loo.elpd_loo), "standard_error": float(loo.se), "p_loo": float(loo.p_loo)},
+        "loo": {
+            "elpd": float(loo.elpd.sum()),
+            "standard_error": float(np.sqrt(len(loo.elpd)) * loo.elpd.std()),
+            "p_loo": loo.effective_parameters,
+        },
         "against_nuts": {"laplace": _against(laplace, nuts)},
     }
     single = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), (x, r, priors, by_em.params))

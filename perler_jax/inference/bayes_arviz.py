@@ -1,13 +1,16 @@
 """The one seam to ArviZ: Bayesian fits as labelled groups, for its releases before and after 1.0.
 
-Before 1.0 a set of groups is an ``arviz.InferenceData``, from 1.0 on an ``xarray.DataTree``. Nothing else in
-this package knows of the difference.
+Before 1.0 a set of groups is an ``arviz.InferenceData`` and ``loo`` finds ``loo_i`` and ``p_loo``; from 1.0
+on it is an ``xarray.DataTree``, with ``elpd_i`` and ``p``. The release tells, not what the module holds: 1.3
+still answers to ``arviz.InferenceData``. Nothing else in this package knows of the difference.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,7 +27,7 @@ from perler_jax.fit import PerlerFit
 from perler_jax.inference.model import MappedCells
 from perler_jax.inference.posterior import MappingDraws, check_sides, pointwise_log_likelihood
 
-__all__ = ["HasDraws", "import_arviz", "labels_of", "leave_one_out", "to_arviz"]
+__all__ = ["HasDraws", "LeaveOneOut", "import_arviz", "labels_of", "leave_one_out", "to_arviz"]
 
 _Content = dict[str, tuple[tuple[str, ...], np.ndarray]]
 _DIMS = ("metagene", "cell", "location", "gene")
@@ -37,6 +40,21 @@ class HasDraws(Protocol):
     @property
     def draws(self) -> MappingDraws:
         """Draws by chain."""
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """How well a model predicts each cell that it has not seen, in nats.
+
+    Attributes:
+        elpd: log density of each cell, as if it had been left out.
+        pareto_k: Pareto shape of each cell; above 0.7 its value is not to be trusted.
+        effective_parameters: how many parameters the data had to settle.
+    """
+
+    elpd: Float[np.ndarray, " cells"]
+    pareto_k: Float[np.ndarray, " cells"]
+    effective_parameters: float
 
 
 def import_arviz() -> ModuleType:
@@ -117,24 +135,35 @@ def to_arviz(
     return _collect(datasets)
 
 
-def leave_one_out(log_likelihood: Float[np.ndarray, "chains draws cells"], *, efficiency: float = 1.0) -> Any:
-    """PSIS-LOO of one model with its pointwise values, by ``arviz.loo``.
+def leave_one_out(groups: Any, *, efficiency: float | None = None) -> LeaveOneOut:
+    """PSIS-LOO of one model, by ``arviz.loo``.
 
     Args:
-        log_likelihood: of every cell under every draw.
-        efficiency: effective over actual number of draws; 1 for independent ones.
+        groups: from `to_arviz`; or the log-likelihood alone, (chains, draws, cells).
+        efficiency: effective over actual number of draws, 1 for independent ones; None lets ArviZ estimate it
+            from the posterior, or takes 1 where there is the log-likelihood alone.
     """
-    values = xr.Dataset({"cells": (("chain", "draw", "cell"), log_likelihood)})
+    if isinstance(groups, np.ndarray):
+        alone = xr.Dataset({"cells": (("chain", "draw", "cell"), groups)})
+        groups, efficiency = _collect({"log_likelihood": alone}), 1.0 if efficiency is None else efficiency
+    arviz, current = import_arviz(), _has_trees()
+    scale = {} if current else {"scale": "log"}  # of deviance, where the user's rcParams say so
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Estimated shape parameter")  # counted in the table
-        return import_arviz().loo(_collect({"log_likelihood": values}), pointwise=True, reff=efficiency)
+        warnings.filterwarnings("ignore", message="Estimated shape parameter")  # they are handed out
+        found = arviz.loo(groups, pointwise=True, reff=efficiency, **scale)
+    each, parameters = (found.elpd_i, found.p) if current else (found.loo_i, found.p_loo)
+    return LeaveOneOut(np.asarray(each), np.asarray(found.pareto_k), float(parameters))
+
+
+def _has_trees() -> bool:
+    """Whether the ArviZ at hand works on xarray's trees."""
+    return int(version("arviz").partition(".")[0]) >= 1
 
 
 def _collect(datasets: dict[str, xr.Dataset]) -> Any:
-    arviz = import_arviz()
-    if hasattr(arviz, "InferenceData"):
-        return arviz.InferenceData(**datasets)
-    return xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in datasets.items()})
+    if _has_trees():
+        return xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in datasets.items()})
+    return import_arviz().InferenceData(**datasets)
 
 
 def _coords(labels: Mapping[str, Sequence[str]], sizes: dict[str, int]) -> dict[str, np.ndarray]:

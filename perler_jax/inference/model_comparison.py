@@ -57,13 +57,12 @@ def compare_log_likelihoods(
     pointwise, rows = {}, {}
     for name, values in log_likelihoods.items():
         found = leave_one_out(np.asarray(values, np.float64), efficiency=efficiency)
-        each = np.asarray(found.loo_i if "loo_i" in dir(found) else found.elpd_i)
-        pointwise[name] = each
+        pointwise[name] = each = found.elpd
         rows[name] = {
             "elpd": each.sum(),
             "standard_error": _error_of_sum(each),
-            "effective_parameters": float(found.p_loo if "p_loo" in dir(found) else found.p),
-            "doubtful_cells": int((np.asarray(found.pareto_k) > _DOUBTFUL).sum()),
+            "effective_parameters": found.effective_parameters,
+            "doubtful_cells": int((found.pareto_k > _DOUBTFUL).sum()),
         }
     table = pd.DataFrame(rows).T.sort_values("elpd", ascending=False)
     best = pointwise[table.index[0]]
