@@ -7,6 +7,7 @@ what the docstring says: normalising is the caller's decision.
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -18,6 +19,7 @@ from scipy import sparse
 
 from perler_jax._typing import Float
 from perler_jax.errors import PerlerFileError
+from perler_jax.inputs.tables import read_named, read_table
 
 __all__ = [
     "CortexPair",
@@ -114,7 +116,7 @@ def load_starmap_pair(directory: Folder) -> CortexPair:
     applies to both sides.
     """
     folder = Path(directory)
-    expression = _read_table(folder / "tasic2016_1366x170_expr_plus1.tsv.gz", index_col=0) - 1.0
+    expression = _read_named(folder / "tasic2016_1366x170_expr_plus1.tsv.gz") - 1.0
     cells = ad.AnnData(expression, obs=_matching(folder / "tasic2016_cells.tsv.gz", expression.index))
     reference = load_count_table(folder / "starmap_1207x1020_counts.npz")
     located = _matching(folder / "starmap_cells.tsv.gz", reference.obs_names)
@@ -133,11 +135,11 @@ def load_seqfish_pair(directory: Folder) -> CortexPair:
     mean made equal on the two sides by those who made the table.
     """
     folder = Path(directory)
-    cells = ad.AnnData(_read_table(folder / "scrna_1723x113.tsv.gz", index_col=0).astype(np.float64))
-    labels = _read_table(folder / "scrna_labels.tsv.gz").set_index("cell")
+    cells = ad.AnnData(_read_named(folder / "scrna_1723x113.tsv.gz").astype(np.float64))
+    labels = _read_named(folder / "scrna_labels.tsv.gz", "cell")
     _require_same(folder / "scrna_labels.tsv.gz", labels.index, cells.obs_names)
     cells.obs = labels.loc[cells.obs_names, ["cell_type", "layer"]]
-    reference = ad.AnnData(_read_table(folder / "seqfish_1597x113.tsv.gz", index_col=0).astype(np.float64))
+    reference = ad.AnnData(_read_named(folder / "seqfish_1597x113.tsv.gz").astype(np.float64))
     located = _matching(folder / "seqfish_cells.tsv.gz", reference.obs_names)
     reference.obsm["spatial"] = located[["x", "y"]].to_numpy(dtype=np.float64)
     reference.obs["cell_type"] = located["svm_cell_type"]
@@ -184,8 +186,7 @@ def load_zebrafish_reference(directory: Folder) -> ad.AnnData:
     dorsal) and ``tier_index`` (0 animal pole, 7 margin).
     """
     folder = Path(directory)
-    expression = _read_table(folder / "ish_binary_64x47.tsv", index_col=0)
-    expression.index = expression.index.astype(str)
+    expression = _read_named(folder / "ish_binary_64x47.tsv")
     bins = _matching(folder / "geometry_64.tsv", expression.index)
     reference = ad.AnnData(expression.astype(np.float64), obs=bins[["dv_index", "tier_index"]])
     reference.obsm["spatial"] = bins[["x", "y", "z"]].to_numpy(dtype=np.float64)
@@ -205,9 +206,8 @@ def load_zebrafish_cells(path: Folder) -> ad.AnnData:
         PerlerFileError: the file is missing or is no such table.
     """
     path = Path(path)
-    table = _read_table(path)
-    if not pd.api.types.is_numeric_dtype(table.iloc[:, 0]):  # its header names the column of genes, or not
-        table = table.set_index(table.columns[0])
+    _require(path)
+    table = read_table(path)
     if not len(table) or not all(map(pd.api.types.is_numeric_dtype, table.dtypes)):
         raise PerlerFileError(f"{path}: expected a table of numbers, genes x cells, found other values.")
     if table.isna().any(axis=None) or (table < 0).any(axis=None):
@@ -247,11 +247,19 @@ def _open_npz(path: Path) -> np.lib.npyio.NpzFile:
         raise PerlerFileError(f"{path}: expected an npz file, could not read it ({error}).") from error
 
 
-def _read_table(path: Path, index_col: int | None = None) -> pd.DataFrame:
+def _read_table(path: Path) -> pd.DataFrame:
+    return _tabbed(path, lambda: pd.read_csv(path, sep="\t"))
+
+
+def _read_named(path: Path, column: str | int = 0) -> pd.DataFrame:
+    return _tabbed(path, lambda: read_named(path, column))
+
+
+def _tabbed(path: Path, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     _require(path)
     try:
-        return pd.read_csv(path, sep="\t", index_col=index_col)
-    except (ValueError, OSError, EOFError) as error:
+        return read()
+    except (ValueError, KeyError, OSError, EOFError) as error:
         raise PerlerFileError(
             f"{path}: expected a tab-separated table, could not read it ({error})."
         ) from error
@@ -259,8 +267,7 @@ def _read_table(path: Path, index_col: int | None = None) -> pd.DataFrame:
 
 def _matching(path: Path, names: pd.Index) -> pd.DataFrame:
     """Read a table whose first column names the rows of another one; the two must list the same, in order."""
-    table = _read_table(path, index_col=0)
-    table.index = table.index.astype(str)
+    table = _read_named(path)
     _require_same(path, table.index, names)
     return table
 

@@ -21,6 +21,7 @@ import pandas as pd
 from scipy import sparse
 
 from perler_jax.errors import PerlerFileError
+from perler_jax.inputs.tables import read_named
 
 __all__ = ["LiverLobule", "load_liver"]
 
@@ -63,7 +64,6 @@ def load_liver(directory: str | PathLike[str]) -> LiverLobule:
     """
     folder = Path(directory)
     design = _table(folder / _DESIGN, "well")
-    design.index = design.index.astype(str)
     counts = _table(folder / _COUNTS, "gene")
     if not set(design.index) <= set(counts.columns):
         missing = [well for well in design.index if well not in counts.columns]
@@ -73,7 +73,7 @@ def load_liver(directory: str | PathLike[str]) -> LiverLobule:
         )
     counts = counts[design.index]
     _require_amounts(folder / _COUNTS, counts)
-    names = counts.index.astype(str).str.split(";").str[0]
+    names = counts.index.str.split(";").str[0]
     genes = pd.Index(names.unique())
     # Rows of the same gene are added up by a product, which stays sparse.
     member = sparse.csr_matrix(
@@ -87,6 +87,7 @@ def load_liver(directory: str | PathLike[str]) -> LiverLobule:
 def _zones(path: Path) -> ad.AnnData:
     """Mean over samples of each zone, from the central vein outwards."""
     samples = _table(path, "zone")
+    samples.index = pd.to_numeric(samples.index, errors="coerce")
     _require_amounts(path, samples)
     means = samples.groupby(level=0).mean()
     if list(means.index) != list(range(1, len(means) + 1)) or len(means) < 2:
@@ -107,7 +108,7 @@ def _table(path: Path, index: str) -> pd.DataFrame:
             "to get it."
         )
     try:
-        return pd.read_csv(path, sep="\t").set_index(index)
+        return read_named(path, index)
     except (ValueError, KeyError, OSError, EOFError) as error:
         raise PerlerFileError(
             f"{path}: expected a tab-separated table with a column {index!r}, could not read one ({error})."

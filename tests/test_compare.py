@@ -14,6 +14,7 @@ from scipy import sparse
 
 from experiments.common import load_config
 from experiments.compare import __main__ as compare_main
+from experiments.compare.__main__ import _earlier
 from experiments.compare.contract import Cells, load_task, save_task
 from experiments.compare.problems import Problem, located_halves, make_problem
 from experiments.compare.report import markdown, summary
@@ -192,6 +193,7 @@ def test_table_has_paired_differences_and_ranks():
 
 METHOD = """
 import numpy as np
+from experiments.compare.__main__ import _earlier
 from experiments.compare.contract import Prediction
 
 def version():
@@ -290,6 +292,16 @@ def test_simulated_problem_knows_its_truth():
     assert found.cells.log.shape == (400, 30)
     assert found.true_positions.shape == (400, 3)
     assert sorted(np.concatenate(found.folds)) == list(range(30))
+
+
+def test_earlier_scores_keep_a_gene_called_nan(tmp_path):
+    made_with = {"folds": 2, "seed": 0, "data_sha256": "x"}
+    (tmp_path / "fly.json").write_text(json.dumps(made_with | {"runs": {}}))
+    scores = pd.DataFrame({"version": "0.1.0", "gene": ["nan", "NA"], "fold": 1, "value": [0.5, np.nan]})
+    scores.to_csv(tmp_path / "fly.csv.gz", index=False)
+    (found,), _ = _earlier(tmp_path, "fly", made_with)
+    assert found["gene"].tolist() == ["nan", "NA"]
+    np.testing.assert_array_equal(found["value"], [0.5, np.nan])
 
 
 def test_the_command_writes_table_scores_and_picture(tmp_path):

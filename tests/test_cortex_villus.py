@@ -141,7 +141,7 @@ def liver_files(folder, **changes):
     tables = {
         "GSE84498_experimental_design.txt.gz": "well\tbatch\tmouse\nW2\tAB1\tm1\nW1\tAB1\tm1\nW3\tAB2\tm2\n",
         "GSE84498_umitab.txt.gz": "gene\tW1\tW2\tW3\nAlb\t5\t6\t7\nCyp2e1;Cyp2e1b\t0\t2\t0\n"
-        "Ass1\t1\t0\t3\nCyp2e1\t1\t1\t0\n",
+        "Ass1\t1\t0\t3\nCyp2e1\t1\t1\t0\nnan\t0\t0\t4\n",
         "smfish_zones.tsv": "zone\tAss1\tCyp2e1\n2\t8\t1\n1\t1\t9\n1\t3\t11\n",
     } | changes
     for name, text in tables.items():
@@ -156,10 +156,10 @@ def test_liver_files_become_cells_and_zones(tmp_path):
     liver = load_liver(liver_files(tmp_path))
     assert liver.cells.obs_names.tolist() == ["W2", "W1", "W3"]  # in the order of the design
     assert liver.cells.obs["mouse"].tolist() == ["m1", "m1", "m2"]
-    assert liver.cells.to_df().loc["W2"].to_dict() == {"Alb": 6, "Cyp2e1": 3, "Ass1": 0}
+    assert liver.cells.to_df().loc["W2"].to_dict() == {"Alb": 6, "Cyp2e1": 3, "Ass1": 0, "nan": 0}
     assert liver.reference.to_df().loc["zone 1"].to_dict() == {"Ass1": 2, "Cyp2e1": 10}  # mean of samples
     np.testing.assert_allclose(liver.reference.obs["area"], [0.25, 0.75])
-    assert "3 cells x 3 genes; 2 zones x 2" in repr(liver)
+    assert "3 cells x 4 genes; 2 zones x 2" in repr(liver)
 
 
 @pytest.mark.parametrize(

@@ -200,11 +200,11 @@ def test_rows_in_another_order_are_refused(fly_directory, tmp_path):
 
 @pytest.mark.parametrize("named", [True, False])
 def test_public_zebrafish_table_is_read_with_or_without_a_name_of_its_first_column(tmp_path, named):
-    text = ("\t" if named else "") + "zf1_a\tzf2_b\nGSC\t0\t1.5\nTA\t2\t0\n"
+    text = ("\t" if named else "") + "zf1_a\tzf2_b\nGSC\t0\t1.5\nnan\t2\t0\n"
     path = tmp_path / "GSE66688_zdata.expMatrix.txt.gz"
     path.write_bytes(gzip.compress(text.encode()))
     cells = load_zebrafish_cells(path)
-    assert cells.var_names.tolist() == ["GSC", "TA"]
+    assert cells.var_names.tolist() == ["GSC", "nan"]
     assert cells.obs["batch"].tolist() == ["zf1", "zf2"]
     np.testing.assert_allclose(cells.X, [[0, 2], [1.5, 0]])
 

@@ -11,6 +11,7 @@ import scipy.io
 import scipy.sparse as sp
 
 from perler_jax.errors import PerlerFileError, PerlerInputError
+from perler_jax.inputs.intake import as_reference
 from perler_jax.inputs.io import atomic_path, read_cells, read_reference
 from perler_jax.inputs.tables import read_coordinates, read_table
 from perler_jax.landmarks import align_landmarks
@@ -82,6 +83,44 @@ def test_heading_kinds_of_the_first_column(tmp_path):
     table = read_table(tmp_path / "genes.csv")
     assert isinstance(table.index, pd.RangeIndex)
     assert table["bin"].tolist() == [7, 8]
+
+
+ODD = ["nan", "NA", "null", "None", "<NA>", "N/A", "NaN", "007"]  # nan and NA are genes of the fly
+
+
+@pytest.mark.parametrize("names", [ODD, ODD[:1]], ids=["many", "one"])
+@pytest.mark.parametrize("heading", ["gene", ""])
+def test_names_stay_text_whatever_they_say(tmp_path, names, heading):
+    rows = "".join(f"{name},{row},\n" for row, name in enumerate(names))
+    (tmp_path / "t.csv").write_text(f"{heading},nan,b\n{rows}eve,NA,5\n")
+    table = read_table(tmp_path / "t.csv")
+    assert table.index.tolist() == [*names, "eve"]
+    assert table.columns.tolist() == ["nan", "b"]
+    assert np.isnan(table.loc["eve", "nan"])  # in a column of numbers NA is a missing one
+    assert table["b"].isna().tolist() == [True] * len(names) + [False]
+    (tmp_path / "whole.csv").write_text(f"{heading},c1,c2\n" + "".join(f"{name},1,2\n" for name in names))
+    cells = read_cells(tmp_path / "whole.csv", landmarks=names[:1])
+    assert cells.genes.tolist() == names
+    assert cells.cells.tolist() == ["c1", "c2"]
+
+
+def test_numbers_that_are_partly_missing_are_no_names(tmp_path):
+    (tmp_path / "t.csv").write_text("bin,b\n7,1\nNA,2\n,3\n")
+    table = read_table(tmp_path / "t.csv")
+    assert isinstance(table.index, pd.RangeIndex)
+    np.testing.assert_array_equal(table["bin"], [7, np.nan, np.nan])
+
+
+def test_locations_with_odd_names_find_their_coordinates(tmp_path):
+    reference = pd.DataFrame({"eve": np.arange(1.0, 9), "ftz": 1.0}, index=ODD)
+    reference.to_csv(tmp_path / "reference.csv")
+    places = pd.DataFrame({"x": np.arange(8.0), "y": 1.0}, index=pd.Index(ODD, name="location"))
+    places[::-1].to_csv(tmp_path / "xy.csv")
+    found = read_reference(tmp_path / "reference.csv", landmarks=["eve"], coordinates=tmp_path / "xy.csv")
+    assert found.locations.tolist() == ODD
+    np.testing.assert_array_equal(found.coordinates[:, 0], np.arange(8.0))
+    frame = as_reference(reference, coordinates=places[::-1])
+    np.testing.assert_array_equal(frame.coordinates, found.coordinates)
 
 
 def test_repeated_gene_names_in_a_table_are_seen(tmp_path):

@@ -19,6 +19,9 @@ from experiments.compare.report import describe, markdown, summary
 from experiments.compare.runner import Method, configured_methods, missing, prepared, run_method, user_method
 from experiments.compare.scoring import score, tidy
 from perler_jax.inputs.io import atomic_path
+from perler_jax.inputs.tables import text_columns
+
+_TEXT = ("dataset", "method", "version", "gene", "metric")  # of the table of scores
 
 
 def main() -> None:
@@ -114,7 +117,9 @@ def _earlier(
     for key in ("folds", "seed", "data_sha256"):
         if known.get(key) != made_with.get(key):
             sys.exit(f"expected {path} to be of the same {key}, found another: run without --keep")
-    return [pd.read_csv(out / f"{name}.csv.gz", dtype={"version": str})], known["runs"]
+    scores = out / f"{name}.csv.gz"
+    options = text_columns(pd.read_csv(scores, nrows=0).columns, _TEXT)
+    return [pd.read_csv(scores, **options)], known["runs"]
 
 
 def _write(

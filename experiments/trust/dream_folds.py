@@ -8,7 +8,6 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 
 from perler_jax import load_fly
 from perler_jax.datasets import FlyEmbryo
@@ -16,6 +15,7 @@ from perler_jax.density import responsibilities
 from perler_jax.em import fit_em, initial_params
 from perler_jax.inputs.data import CellExpression
 from perler_jax.inputs.intake import as_cells, as_reference
+from perler_jax.inputs.tables import read_named
 from perler_jax.metagenes import fit_metagenes
 from perler_jax.preprocessing import centre, log_normalise, preprocess_cells, reference_landmarks
 from perler_jax.scores.distmap import binarise_cells
@@ -100,7 +100,7 @@ def load_dream_embryo(folder: Path, *, quantile: float, n_ranks: int) -> DreamEm
     # Thresholds are quantiles of each gene: any increasing scale gives the same.
     rna = binarise_cells(cells.dense(genes) / totals[:, None], in_situ, quantiles=(quantile,)).on
     coordinates = np.asarray(fly.reference.obsm["spatial"], np.float64)
-    fold_of = pd.read_csv(folder / "dream_10fold.tsv.gz", sep="\t", index_col="cell")["test_fold"]
+    fold_of = read_named(folder / "dream_10fold.tsv.gz", "cell")["test_fold"]
     return DreamEmbryo(
         cells=cells,
         totals=totals,

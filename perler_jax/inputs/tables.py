@@ -6,7 +6,7 @@ Which way round a table lies is decided by :func:`orient`, and said.
 import logging
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,31 @@ import pandas as pd
 from perler_jax.errors import PerlerFileError, PerlerInputError
 from perler_jax.inputs.labels import few
 
-__all__ = ["TABLE_SUFFIXES", "orient", "read_coordinates", "read_raw", "read_table", "reading"]
+__all__ = [
+    "TABLE_SUFFIXES",
+    "orient",
+    "read_coordinates",
+    "read_named",
+    "read_raw",
+    "read_table",
+    "reading",
+    "text_columns",
+]
 
 logger = logging.getLogger("perler_jax")
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 
+# What stands for a missing number in a column of numbers: pandas' own list, which it has no name for.
+_MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN", "<NA>", "N/A", "n/a"}
+_MISSING |= {"NA", "NULL", "null", "NaN", "-NaN", "nan", "-nan", "None"}
+
 # A first column of numbers under one of these headings holds names; under any other it holds values.
 # ("bin" and "id" are not here: both are genes.)
 _NAME_HEADINGS = (
     "",
+    "gene",
+    "genes",
     "cell",
     "cells",
     "cell_id",
@@ -50,7 +65,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     separator = "," if ".csv" in path.suffixes else "\t"
     header = read_raw(path, separator, nrows=1, dtype=str, keep_default_na=False)
-    probe = read_raw(path, separator, skiprows=1, nrows=64)
+    probe = read_raw(path, separator, skiprows=1, nrows=64, dtype=str, keep_default_na=False)
     if probe.empty:
         raise PerlerFileError(
             f"expected a header and rows of values in {path}; found "
@@ -64,18 +79,53 @@ def read_table(path: Path) -> pd.DataFrame:
             f"expected {len(names)} columns in {path}, as in its header; found {probe.shape[1]}; "
             "check the separator and the header row"
         )
-    named = not pd.api.types.is_numeric_dtype(probe[0]) or names[0].strip().lower() in _NAME_HEADINGS
+    named = names[0].strip().lower() in _NAME_HEADINGS or not _holds_numbers(probe[0])
     if len(names) - named < 1:
         raise PerlerFileError(
             f"expected several columns separated by {separator!r} in {path}; found one; "
             "use .csv for commas and .tsv for tabs"
         )
-    # Names are taken as text: genes are called "nan" and "NA", cells "007".
-    body = read_raw(path, separator, skiprows=1, converters={0: str} if named else None)
+    options = text_columns(range(len(names)), [0]) if named else {}
+    body = read_raw(path, separator, skiprows=1, **options)
     body.columns = pd.Index(names)
     if not named:
         return body
     return body.iloc[:, 1:].set_index(pd.Index(body.iloc[:, 0].to_numpy(), dtype=object))
+
+
+def read_named(path: Path, column: str | int = 0, separator: str = "\t") -> pd.DataFrame:
+    """Read a table with a heading over each column, by one of its columns, whose names stay as written.
+
+    Raises:
+        KeyError: there is no such column.
+        ValueError, OSError, EOFError: as ``pandas.read_csv``.
+    """
+    header = pd.read_csv(path, sep=separator, nrows=0).columns
+    name = header[column] if isinstance(column, int) else column
+    return pd.read_csv(path, sep=separator, **text_columns(header, [name])).set_index(name)
+
+
+def text_columns(columns: Iterable[Any], text: Sequence[Any]) -> dict[str, Any]:
+    """Options of ``pandas.read_csv`` that keep these columns as written: genes are called "nan", cells "007".
+
+    ``dtype=str`` alone makes "nan", "NA" and their like missing; from pandas 3 on a converter does as well.
+
+    Args:
+        columns: all of the table, by name or, without a header, by position.
+        text: those that hold names.
+    """
+    numbers = [column for column in columns if column not in text]
+    return {
+        "dtype": dict.fromkeys(text, str),
+        "keep_default_na": False,
+        "na_values": dict.fromkeys(numbers, _MISSING),
+    }
+
+
+def _holds_numbers(texts: pd.Series) -> bool:
+    """Whether a column holds numbers, some of which may be missing; "nan" and "NA" alone are names."""
+    numbers = pd.to_numeric(texts, errors="coerce").notna()
+    return bool(numbers.any() and (numbers | texts.isin(_MISSING)).all())
 
 
 def orient(
