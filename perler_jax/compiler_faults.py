@@ -1,4 +1,6 @@
-"""Releases of JAX's compiler whose programs for CPUs cannot be trusted.
+"""The one place that asks which JAX is there: releases whose programs for CPUs cannot be trusted.
+
+Everything else takes JAX as all releases from the lowest required one on have it.
 
 On CPUs, jaxlib 0.10.2 puts a product and the sums beside it into one program of the library YNNPACK. Where an
 array is a constant of a jitted function, as data are in ``jax.jit(lambda p: log_density(p, x, r))``, rows

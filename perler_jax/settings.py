@@ -128,8 +128,5 @@ def device_precision(dtype: Precision) -> Iterator[None]:
     if dtype == "float32":
         yield
         return
-    # jax.enable_x64 is a context manager from JAX 0.8 on.
-    home = jax if hasattr(jax, "enable_x64") else jax.experimental
-    enable = getattr(home, "enable_x64")  # noqa: B009 (older stubs lack the name)
-    with enable(True):
+    with jax.enable_x64(True):
         yield

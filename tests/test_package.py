@@ -5,6 +5,8 @@ import graphlib
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -161,6 +163,35 @@ def test_a_module_imports_only_what_comes_before_it(module):
 
 def test_imports_have_no_cycle():
     assert set(graphlib.TopologicalSorter(MODULES).static_order()) == set(MODULES)
+
+
+def others_imported(folder):
+    """Distributions whose modules the files of a folder import, anywhere in them."""
+    found = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module.partition(".")[0])
+    found -= {"perler_jax", "tests", "experiments", *sys.stdlib_module_names}
+    known = packages_distributions()
+    return {name.lower().replace("_", "-") for module in found for name in known.get(module, [module])}
+
+
+def declared(lines):
+    return {re.match(r"[\w.-]+", line)[0].lower() for line in lines if isinstance(line, str)}
+
+
+def test_every_import_is_declared_and_every_requirement_is_imported():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
+    required = declared(project["project"]["dependencies"])
+    optional = {line for lines in project["project"]["optional-dependencies"].values() for line in lines}
+    used = others_imported(PACKAGE)
+    assert not used - required - declared(optional)
+    assert not required - used
+    in_tests = others_imported(PACKAGE.parent / "tests") - required
+    assert not in_tests - declared(project["dependency-groups"]["test"])
 
 
 def test_every_file_can_be_read_in_one_sitting():

@@ -41,10 +41,8 @@ def use_devices(devices: int | None = None) -> Iterator[Mesh]:
         devices: how many, of every process; None takes all.
 
     Raises:
-        PerlerInputError: if there are fewer, or JAX is older than 0.7.
+        PerlerInputError: if there are fewer.
     """
-    if not hasattr(jax, "set_mesh"):
-        raise PerlerInputError(f"expected JAX 0.7 or newer for several devices, found {jax.__version__}")
     found = jax.local_devices()
     if devices is not None and not 1 <= devices <= len(found):
         raise PerlerInputError(
@@ -94,8 +92,7 @@ def join_processes(
     if process_id is not None and processes is not None and not 0 <= process_id < processes:
         raise PerlerInputError(f"expected a process id from 0 to {processes - 1}, found {process_id}")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    if hasattr(jax.config, "jax_enable_preemption_service"):
-        jax.config.update("jax_enable_preemption_service", False)  # it would make the process deaf to SIGTERM
+    jax.config.update("jax_enable_preemption_service", False)  # it would make the process deaf to SIGTERM
     try:
         jax.distributed.initialize(coordinator, processes, process_id)
     except (RuntimeError, ValueError) as error:
@@ -109,8 +106,6 @@ def is_first_process() -> bool:
 
 def devices_of_axis() -> int:
     """Devices that the cells of a kernel are to be split over; one inside a device's own part."""
-    if not hasattr(jax, "set_mesh"):
-        return 1
     mesh = jax.sharding.get_abstract_mesh()
     if AXIS not in mesh.axis_names or AXIS in mesh.manual_axes:
         return 1
