@@ -123,6 +123,70 @@ def test_locations_with_odd_names_find_their_coordinates(tmp_path):
     np.testing.assert_array_equal(frame.coordinates, found.coordinates)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt.gz"])
+@pytest.mark.parametrize(
+    ("separator", "decimal", "told"),
+    [
+        (",", ".", "commas"),
+        ("\t", ".", "tabs"),
+        (";", ".", "semicolons"),
+        (";", ",", "semicolons, decimals by commas"),
+        ("\t", ",", "tabs, decimals by commas"),
+        (" ", ".", "spaces"),
+    ],
+)
+@pytest.mark.parametrize("names", [True, "R", False])
+def test_separators_and_decimals_are_found_and_told(
+    tmp_path, suffix, separator, decimal, told, names, caplog
+):
+    table = pd.DataFrame(np.random.default_rng(0).random((5, 3)).round(5), [*CELLS, "7"], ["a", "b", "c"])
+    table.iloc[0] = 0.0
+    path = tmp_path / f"t{suffix}"
+    table.to_csv(path, sep=separator, decimal=decimal, index=bool(names))
+    if names == "R":  # no heading over the names of rows
+        text = gzip.decompress(path.read_bytes()) if suffix.endswith("gz") else path.read_bytes()
+        text = text.removeprefix(separator.encode())
+        path.write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
+    read = read_table(path)
+    np.testing.assert_allclose(read, table)
+    assert read.columns.tolist() == ["a", "b", "c"]
+    assert read.index.tolist() == (table.index.tolist() if names else list(range(5)))
+    usual = (separator, decimal) == ("," if suffix == ".csv" else "\t", ".")
+    assert (f"separated by {told}" in caplog.text) != usual
+    assert bool(caplog.records) != usual
+
+
+def test_quoted_decimal_commas_in_a_table_of_commas(tmp_path):
+    (tmp_path / "t.csv").write_text('"","a","b"\n"x","1,5","2"\n"y","3","4,25"\n')
+    assert read_table(tmp_path / "t.csv").to_numpy().tolist() == [[1.5, 2], [3, 4.25]]
+
+
+def test_a_wide_table_of_another_separator_than_its_ending_says(tmp_path):
+    names = [f"gene_of_a_long_name_{i}" for i in range(9000)]  # one line is longer than csv's longest field
+    pd.DataFrame(np.ones((2, 9000)), ["x", "y"], names).to_csv(tmp_path / "t.tsv", sep=";")
+    assert read_table(tmp_path / "t.tsv").shape == (2, 9000)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("n;a;b\nx;1,234;2,345\ny;3,456;0\n", r"'1,234', in which a comma may stand before decimals or"),
+        ("n;a;b\nx;1,5;2.5\ny;3;0\n", r"'1,5' beside '2\.5'"),
+        ("n;a;b\nx;1.234,5;2\ny;3;0\n", r"'1\.234,5'"),
+        ("n,a;b,c\nx,1;2,3\ny,4;5,6\n", None),
+        ("a,b;c,d\n1,2;3,4\n5,6;7,8\n", None),
+        ("a,b\tc,d\nx,y\tz,t\nx,y\tz,t\n", "commas and tabs fit equally well"),
+    ],
+)
+def test_ambiguous_tables_are_refused(tmp_path, text, message):
+    (tmp_path / "t.csv").write_text(text)
+    if message is None:  # under one separator all fields are numbers
+        assert read_table(tmp_path / "t.csv").shape[1] in (1, 2)
+        return
+    with pytest.raises(PerlerFileError, match=message):
+        read_table(tmp_path / "t.csv")
+
+
 def test_repeated_gene_names_in_a_table_are_seen(tmp_path):
     (tmp_path / "t.csv").write_text(",a,a,b\nx,1,2,3\ny,3,4,5\n")
     with pytest.raises(PerlerInputError, match=r"unique gene names; found 1 repeated \(a\)"):
@@ -250,7 +314,7 @@ def test_coordinate_tables(tmp_path):
 def test_broken_files_say_so_in_one_sentence(frame, tmp_path):
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "header.csv").write_text(",a,b\n")
-    (tmp_path / "separator.tsv").write_text("cell,a,b\nx,1,2\ny,1,2\n")
+    (tmp_path / "single.tsv").write_text("cell\nx\ny\n")
     (tmp_path / "ragged.csv").write_text(",a,b\nx,1,2\ny,1,2,3,4\n")
     (tmp_path / "text.csv").write_text(",a,b\nx,1,two\ny,1,2\n")
     (tmp_path / "x.rds").write_text("")
@@ -272,7 +336,7 @@ def test_broken_files_say_so_in_one_sentence(frame, tmp_path):
         "absent.csv": "expected a file at .*found none",
         "empty.csv": "found an empty file",
         "header.csv": "found a header only",
-        "separator.tsv": "several columns separated by",
+        "single.tsv": "several columns separated by",
         "ragged.csv": "well-formed file",
         "x.rds": r"ending in \.h5ad, \.npz, \.csv.*found x\.rds",
         "not.h5ad": "complete h5ad file",

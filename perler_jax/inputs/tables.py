@@ -16,6 +16,7 @@ import pandas as pd
 
 from perler_jax.errors import PerlerFileError, PerlerInputError
 from perler_jax.inputs.labels import few
+from perler_jax.inputs.separators import find_punctuation
 
 __all__ = [
     "TABLE_SUFFIXES",
@@ -55,15 +56,19 @@ _NAME_HEADINGS = (
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a csv or tsv (or txt with tabs), plain or gzipped, with a header row.
+    """Read a csv, tsv or txt, plain or gzipped, with a header row.
+
+    Fields may be separated by commas, tabs or semicolons, decimals by points or commas, whatever the ending:
+    what is used is found out, and said (:mod:`perler_jax.inputs.separators`).
 
     The first column becomes the index if it holds text, or has no heading, or a heading that says so; without
     one, rows are numbered by a RangeIndex. Column names are kept as written, repeats included.
 
     Raises:
-        PerlerFileError: missing, empty, truncated, ragged, or of a single column (wrong separator).
+        PerlerFileError: missing, empty, truncated, ragged, of a single column, or ambiguous.
     """
-    separator = "," if ".csv" in path.suffixes else "\t"
+    with reading(path):
+        separator, decimal = find_punctuation(path)
     header = read_raw(path, separator, nrows=1, dtype=str, keep_default_na=False)
     probe = read_raw(path, separator, skiprows=1, nrows=64, dtype=str, keep_default_na=False)
     if probe.empty:
@@ -79,14 +84,16 @@ def read_table(path: Path) -> pd.DataFrame:
             f"expected {len(names)} columns in {path}, as in its header; found {probe.shape[1]}; "
             "check the separator and the header row"
         )
-    named = names[0].strip().lower() in _NAME_HEADINGS or not _holds_numbers(probe[0])
+    named = names[0].strip().lower() in _NAME_HEADINGS or not _holds_numbers(
+        probe[0].str.replace(decimal, ".")
+    )
     if len(names) - named < 1:
         raise PerlerFileError(
-            f"expected several columns separated by {separator!r} in {path}; found one; "
-            "use .csv for commas and .tsv for tabs"
+            f"expected several columns separated by commas, tabs or semicolons in {path}; found one; write "
+            "the table again, every row with as many fields as the header"
         )
     options = text_columns(range(len(names)), [0]) if named else {}
-    body = read_raw(path, separator, skiprows=1, **options)
+    body = read_raw(path, separator, skiprows=1, decimal=decimal, **options)
     body.columns = pd.Index(names)
     if not named:
         return body
@@ -201,6 +208,8 @@ def reading(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except PerlerFileError:
+        raise
     except (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise PerlerFileError(
