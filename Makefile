@@ -1,10 +1,12 @@
 # Fresh machine with python3, pip and make: `make demo` runs the main job, `make test` the tests.
-# Both make a virtual environment in .venv first; PYTHON names another interpreter (3.11 or newer).
+# Both make a virtual environment in .venv first; PYTHON names another interpreter (3.11 or newer), VENV another
+# folder, TESTS options of pytest, such as TESTS="-k noise".
 
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+TESTS ?=
 
 .PHONY: demo test lint format types fly notebooks clean help
 
@@ -26,7 +28,7 @@ demo: $(VENV)/.ready
 	$(BIN)/perler-jax demo --out demo
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -48,4 +50,4 @@ notebooks: $(VENV)/.ready
 	$(BIN)/python notebooks/render.py
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-newest .venv-lowest demo .pytest_cache .mypy_cache .ruff_cache
