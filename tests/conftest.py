@@ -1,12 +1,17 @@
 """Every test runs the package with its shape annotations executed."""
 
+import ctypes
+import gc
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from jaxtyping import install_import_hook
+
+import tests.annotations  # noqa: F401, the hook finds it by name
 
 # Most tests compile far more than they compute: half the time for the same results to rounding. What computes
 # more (notebooks, the README's code) runs in processes of its own with the flags of before: `run_script`.
@@ -28,13 +33,15 @@ if _WORKER and hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {_PROCESSORS[int(_WORKER.removeprefix("gw")) % len(_PROCESSORS)]})
 
 # Before anything imports the package: its modules are instrumented as they are imported.
-install_import_hook("perler_jax", "beartype.beartype")
+install_import_hook("perler_jax", "tests.annotations.checked")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-# Every compiled program maps memory, and Linux gives a process 65530 maps: XLA aborts where none is left.
-_MOST_MAPS = 30_000
+# Compiled programs are 2 MB each and JAX keeps them all. They also map memory, and Linux gives a process
+# 65530 maps: XLA aborts where none is left, far above this bound.
+_MOST_MEMORY = 1400  # MiB of one worker
+_PEAKS: dict[str, int] = {}
 
 SHARED_DATA = Path(os.environ.get("PERLER_JAX_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -69,10 +76,43 @@ def run_script(tmp_path: Path) -> Callable[[Path], None]:
     return run
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _few_memory_maps() -> Iterator[None]:
-    """Forget compiled programs between modules, where they have come to be many."""
+def _resident() -> int:
+    """MiB of memory that this process holds now; 0 where the system does not tell."""
+    with suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def _little_memory() -> Iterator[None]:
+    """Forget compiled programs where they have come to be many, and give their memory back."""
     yield
-    maps = Path("/proc/self/maps")
-    if maps.exists() and len(maps.read_bytes().splitlines()) > _MOST_MAPS:
+    resident = _resident()
+    _PEAKS["here"] = max(_PEAKS.get("here", 0), resident)
+    if resident > _MOST_MEMORY:
         jax.clear_caches()
+        gc.collect()
+        with suppress(OSError, AttributeError):  # glibc alone keeps what is freed, and can be asked for it
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: the collector need not walk through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker tells its controller how much memory its tests took."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["peak"] = _PEAKS.get("here", 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object, error: object) -> None:
+    _PEAKS[node.gateway.id] = getattr(node, "workeroutput", {}).get("peak", 0)
+
+
+def pytest_terminal_summary(terminalreporter: object) -> None:
+    peaks = ", ".join(f"{name} {peak} MiB" for name, peak in sorted(_PEAKS.items()))
+    terminalreporter.write_line(f"largest memory after a test: {peaks}")
