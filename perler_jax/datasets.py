@@ -7,7 +7,9 @@ what the docstring says: normalising is the caller's decision.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -19,6 +21,7 @@ from scipy import sparse
 
 from perler_jax._typing import Float
 from perler_jax.errors import PerlerFileError
+from perler_jax.inputs.matrices import open_npz
 from perler_jax.inputs.tables import read_named, read_table
 
 __all__ = [
@@ -239,11 +242,15 @@ def load_count_table(path: Folder) -> ad.AnnData:
     return ad.AnnData(counts, obs=cells, var=genes)
 
 
-def _open_npz(path: Path) -> np.lib.npyio.NpzFile:
+@contextmanager
+def _open_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     _require(path)
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        with open_npz(path) as table:
+            yield table
+    except PerlerFileError:
+        raise
+    except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise PerlerFileError(f"{path}: expected an npz file, could not read it ({error}).") from error
 
 

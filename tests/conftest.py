@@ -67,7 +67,8 @@ def run_script(tmp_path: Path) -> Callable[[Path], None]:
     environment = os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(package), "XLA_FLAGS": _FLAGS}
 
     def run(script: Path) -> None:
-        command = [sys.executable, "-W", "error::perler_jax.errors.PerlerWarning", str(script)]
+        errors = ["-W", "error::DeprecationWarning:__main__", "-W", "error::perler_jax.errors.PerlerWarning"]
+        command = [sys.executable, *errors, str(script)]
         done = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False
         )

@@ -453,12 +453,10 @@ def program():
 
 
 def test_ctrl_c_ends_a_fit_with_130(program, made, tmp_path):
-    line = [*program, "fit", made / "cells.h5ad", made / "reference.h5ad", "-o", tmp_path / "fit.npz"]
-
-    def hear() -> None:  # a shell's background jobs, such as this test may run in, ignore the signal
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, preexec_fn=hear) as process:
+    # A shell's background jobs, such as this test may run in, ignore the signal.
+    hear = "import os, signal, sys; signal.signal(2, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    fit = [*program, "fit", made / "cells.h5ad", made / "reference.h5ad", "-o", tmp_path / "fit.npz"]
+    with subprocess.Popen([sys.executable, "-c", hear, *fit], stderr=subprocess.PIPE, text=True) as process:
         told = []
         for text in process.stderr:
             told.append(text)

@@ -17,6 +17,7 @@ from perler_jax.fit import PerlerFit
 from perler_jax.inputs.data import SpatialReference
 from perler_jax.inputs.intake import as_cells, as_reference, layer_names
 from perler_jax.inputs.io import read_cells, read_reference
+from perler_jax.inputs.matrices import open_npz
 from perler_jax.inputs.tables import TABLE_SUFFIXES, read_table, reading
 from perler_jax.settings import PerlerSettings
 
@@ -165,7 +166,7 @@ def _describe_reference(reference: SpatialReference) -> Pairs:
 def _npz_keys(path: Path) -> set[str]:
     """Names of the arrays; none of a damaged file, which the reader of fits explains."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open_npz(path) as archive:
             return set(archive.files)
     except Exception:  # zipfile, zlib and NumPy each have their own ways to fail
         return set()

@@ -18,6 +18,7 @@ import numpy as np
 
 from perler_jax.errors import PerlerFileError
 from perler_jax.inputs.io import atomic_path
+from perler_jax.inputs.matrices import open_npz
 
 __all__ = ["read_archive", "rebuild", "write_archive"]
 
@@ -68,7 +69,7 @@ def read_archive(path: Any, *, kind: str, version: int) -> tuple[dict[str, Any],
     if not path.is_file():
         raise PerlerFileError(f"expected a {kind} at {path}, found no such file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open_npz(path) as archive:
             arrays = {name: archive[name] for name in archive.files}
         header = json.loads(arrays.pop(_HEADER).tobytes())
         found, found_version, told = (

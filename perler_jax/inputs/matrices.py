@@ -1,7 +1,8 @@
 """Readers of matrices with names: npz files and 10x folders, with nothing renamed or guessed."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,27 @@ import scipy.sparse as sp
 from perler_jax.errors import PerlerFileError
 from perler_jax.inputs.tables import read_raw, reading
 
-__all__ = ["read_mtx", "read_npz"]
+__all__ = ["open_npz", "read_mtx", "read_npz"]
 
 logger = logging.getLogger("perler_jax")
+
+
+@contextmanager
+def open_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """The arrays of an npz file, never a pickle; closed at the end, and where it is broken.
+
+    NumPy by itself leaves a broken file open.
+
+    Raises:
+        ValueError: it holds one array without a name.
+        OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error: missing or broken.
+    """
+    with open(path, "rb") as file:
+        archive = np.load(file, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("one array without a name in the place of several with names")
+        with archive:
+            yield archive
 
 
 def read_npz(path: Path, rows: str) -> tuple[Any, Any, Any, np.ndarray | None]:
@@ -28,7 +47,7 @@ def read_npz(path: Path, rows: str) -> tuple[Any, Any, Any, np.ndarray | None]:
         PerlerFileError: missing, truncated, without one of the keys, or with parts that do not fit.
     """
     known = {"data", "indices", "indptr", "shape", "format", "values", "genes", rows, "coordinates"}
-    with reading(path), np.load(path, allow_pickle=False) as archive:
+    with reading(path), open_npz(path) as archive:
         parts = {key: archive[key] for key in archive.files if key in known}
     needed = {"genes", rows} | ({"values"} if "values" in parts else {"data", "indices", "indptr", "shape"})
     if needed - parts.keys():
@@ -69,7 +88,7 @@ def read_mtx(
     features = read_raw(features_path, "\t", dtype=str, keep_default_na=False)
     barcodes = read_raw(_one_of(folder, "barcodes.tsv"), "\t", dtype=str, keep_default_na=False)
     with reading(matrix_path):
-        matrix = scipy.io.mmread(matrix_path)
+        matrix = scipy.io.mmread(matrix_path, spmatrix=False)
     if matrix.shape != (len(features), len(barcodes)):
         raise PerlerFileError(
             f"expected genes x barcodes in {matrix_path}, {len(features)} x {len(barcodes)}; found "

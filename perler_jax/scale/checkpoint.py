@@ -19,6 +19,7 @@ import numpy as np
 
 from perler_jax.errors import PerlerFileError
 from perler_jax.inputs.io import atomic_path
+from perler_jax.inputs.matrices import open_npz
 
 __all__ = ["Checkpoint", "fingerprint", "open_checkpoint"]
 
@@ -40,7 +41,7 @@ class Checkpoint:
         path = self._path(name)
         if not path.is_file():
             return None
-        with np.load(path, allow_pickle=False) as found:
+        with open_npz(path) as found:
             return {key: found[key] for key in found.files}
 
     def has(self, name: str) -> bool:
