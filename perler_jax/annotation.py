@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from jaxtyping import Shaped
 
 from perler_jax.inputs.data import SpatialReference
 
-__all__ = ["package_version", "plain_fields", "result_shell", "units_of"]
+__all__ = ["plain_fields", "result_shell", "units_of"]
 
 
 def result_shell(
@@ -42,14 +41,6 @@ def result_shell(
         shell.obsm["spatial"] = np.array(reference.coordinates)
     shell.uns["perler"] = about
     return shell
-
-
-def package_version() -> str:
-    """The installed version of this package."""
-    try:
-        return version("perler_jax")
-    except PackageNotFoundError:
-        return "unknown (not installed)"
 
 
 def plain_fields(value: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from perler_jax._typing import pytree
 from perler_jax.acceleration import Step, secant_step
+from perler_jax.choices import StopRule
 from perler_jax.mixture import MappingParams, SufficientStatistics
-
-StopRule = Literal["relative", "released"]
 
 __all__ = ["EMResult", "EStep", "MStep", "StopRule", "run_em"]
 

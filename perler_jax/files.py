@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-import pandas as pd
 
 from perler_jax.em_loop import EMResult
 from perler_jax.evidence import CellEvidence
-from perler_jax.fit import FORMAT_VERSION, KIND, PerlerFit
+from perler_jax.fit import PerlerFit
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
-from perler_jax.inputs.archive import read_archive, rebuild
+from perler_jax.inputs.archive import rebuild
 from perler_jax.inputs.data import SpatialReference
 from perler_jax.inputs.intake import as_cells
 from perler_jax.metagenes import MetageneMap
@@ -20,6 +19,7 @@ from perler_jax.mixture import MappingParams
 from perler_jax.noise import ForeignCells, Gaussian, StudentT
 from perler_jax.preprocessing import Preprocessing
 from perler_jax.refinement import Refinement
+from perler_jax.saved_fit import landmark_scores, read_fit_archive
 from perler_jax.settings import PerlerSettings, device_precision
 from perler_jax.weights import WeightParams
 
@@ -59,9 +59,7 @@ def load_fit(path: Any, *, cells: Any = None) -> PerlerFit:
     Raises:
         PerlerFileError: if the file is missing, truncated, changed, of another kind or of a newer format.
     """
-    plain, arrays = read_archive(path, kind=KIND, version=FORMAT_VERSION)
-    if "preprocessing/scale" not in plain:  # written by format 1
-        plain |= _of_format_1(plain)
+    plain, arrays = read_fit_archive(path)
     settings = rebuild("settings", _HOST, plain, arrays)
     with device_precision(settings.dtype):
         on_device: dict[str, Any] = {
@@ -70,23 +68,14 @@ def load_fit(path: Any, *, cells: Any = None) -> PerlerFit:
         }
         parts = {name: rebuild(name, _DEVICE, plain, on_device) for name in _DEVICE if "/" not in name}
     parts |= {name: rebuild(name, _HOST, plain, arrays) for name in _HOST}
-    scores = {name.removeprefix("scores/"): arrays[name] for name in arrays if name.startswith("scores/")}
-    names = arrays["landmarks"]
     return PerlerFit(
         cells=None if cells is None else as_cells(cells),
         cell_names=arrays["cell_names"],
-        landmarks=names,
+        landmarks=arrays["landmarks"],
         cell_metagenes=arrays["cell_metagenes"],
         reference_metagenes=arrays["reference_metagenes"],
-        scores=pd.DataFrame(scores, index=pd.Index(names, name="landmark")),
+        scores=landmark_scores(arrays),
         seconds=plain["seconds"],
         covariance=arrays.get("covariance"),
         **parts,
     )
-
-
-def _of_format_1(plain: dict[str, Any]) -> dict[str, Any]:
-    """Scales as they are called today."""
-    of_cells = "counts" if plain.get("preprocessing/log_base") else "log2"
-    of_reference = "log2" if plain.get("reference/scale") == "log" else "linear"
-    return {"preprocessing/scale": of_cells, "reference/scale": of_reference}

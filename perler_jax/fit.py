@@ -14,7 +14,7 @@ import pandas as pd
 from anndata import AnnData
 from jaxtyping import Float, Shaped
 
-from perler_jax.annotation import package_version, plain_fields, result_shell, units_of
+from perler_jax.annotation import plain_fields, result_shell, units_of
 from perler_jax.cell_weights import CellWeights
 from perler_jax.density import cell_votes, foreign_cells, responsibilities
 from perler_jax.em_loop import EMResult
@@ -29,15 +29,15 @@ from perler_jax.inputs.labels import name_positions, positions
 from perler_jax.metagenes import MetageneMap
 from perler_jax.preprocessing import Preprocessing, cell_landmarks, reference_landmarks
 from perler_jax.refinement import Refinement, Refiner, standard_landmarks
+from perler_jax.saved_fit import FORMAT_VERSION, KIND
 from perler_jax.scale.checkpoint import fingerprint
 from perler_jax.scale.store import check_target
 from perler_jax.settings import PerlerSettings, device_precision
 from perler_jax.validation import cells_of_fit
+from perler_jax.versions import package_version
 from perler_jax.weights import Covariance, WeightParams, distance_space
 
-__all__ = ["FORMAT_VERSION", "KIND", "PerlerFit"]
-
-KIND, FORMAT_VERSION = "perler_jax fit", 2
+__all__ = ["PerlerFit"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -202,7 +202,8 @@ class PerlerFit:
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del content["cells"]
         scores = {f"scores/{name}": column.to_numpy() for name, column in content.pop("scores").items()}
-        write_archive(path, {**content, **scores}, kind=KIND, version=FORMAT_VERSION)
+        content |= scores | {"written_by": package_version()}
+        write_archive(path, content, kind=KIND, version=FORMAT_VERSION)
 
     def distance_space(self) -> tuple[jax.Array, jax.Array]:
         """Cells and locations in coordinates whose Euclidean distance is the Mahalanobis distance."""

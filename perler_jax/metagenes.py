@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from perler_jax.choices import Reduction
 from perler_jax.errors import PerlerInputError
 from perler_jax.grams import LandmarkGrams, blas_threads, landmark_grams
 
 logger = logging.getLogger("perler_jax")
 
-Reduction = Literal["plsc", "pca", "none"]
 
 __all__ = [
     "MetageneMap",

@@ -20,9 +20,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from perler_jax._typing import pytree
+from perler_jax.choices import Noise, degrees_of_freedom
 from perler_jax.errors import PerlerInputError
 
-__all__ = ["FOREIGN_SHARE", "GAUSSIAN", "ForeignCells", "Gaussian", "NoiseFamily", "StudentT"]
+__all__ = ["FOREIGN_SHARE", "GAUSSIAN", "ForeignCells", "Gaussian", "NoiseFamily", "StudentT", "noise_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +57,7 @@ class StudentT:
     df: float = 5.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.df) and self.df > 0):
-            raise PerlerInputError(f"expected degrees of freedom > 0 of the Student t noise, found {self.df}")
+        degrees_of_freedom(self.df)
 
     def log_shape(self, squared: Array, n_metagenes: int) -> tuple[Array, Array | None]:
         """Log density at squared distances up to a constant, and the expected precision."""
@@ -77,6 +77,11 @@ class StudentT:
 NoiseFamily: TypeAlias = Gaussian | StudentT
 GAUSSIAN = Gaussian()
 FOREIGN_SHARE = 0.02  # of all cells, where EM begins
+
+
+def noise_of(name: Noise, df: float) -> NoiseFamily:
+    """The family of that name; ``df`` is of "student_t" alone."""
+    return GAUSSIAN if name == "gaussian" else StudentT(float(df))
 
 
 @pytree

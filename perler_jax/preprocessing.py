@@ -7,13 +7,14 @@ the landmarks were.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float, Real, Shaped
 
+from perler_jax.choices import Normalisation
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.checks import warn_of_empty_cells
 from perler_jax.inputs.data import CellExpression, SpatialReference
@@ -31,8 +32,6 @@ __all__ = [
     "reference_landmarks",
     "size_factors",
 ]
-
-Normalisation = Literal["max_total", "median", "cp10k", "none"]
 
 _LANDMARKS_AT_ONCE = 128
 _PER_LN2 = 1.0 / np.log(2.0)

@@ -21,7 +21,7 @@ from perler_jax.inputs.scales import ReferenceNormalisation, Scale
 from perler_jax.landmarks import align_landmarks
 from perler_jax.metagenes import MetageneMap, clip_n_metagenes, reduce_landmarks
 from perler_jax.neighbourhood import neighbours_without
-from perler_jax.noise import FOREIGN_SHARE
+from perler_jax.noise import FOREIGN_SHARE, noise_of
 from perler_jax.preprocessing import Preprocessing, cell_landmarks, preprocess_cells, reference_landmarks
 from perler_jax.scale.checkpoint import Checkpoint, fingerprint, open_checkpoint
 from perler_jax.scale.spread import to_device
@@ -119,7 +119,7 @@ class Problem:
     def start_options(self) -> dict[str, Any]:
         """The family of the noise and the component of foreign cells, for `initial_params`."""
         share = FOREIGN_SHARE if self.settings.foreign_cells else None
-        return {"noise_family": self.settings.noise_family, "foreign_share": share}
+        return {"noise_family": noise_of(self.settings.noise, self.settings.noise_df), "foreign_share": share}
 
     def em_options(self, tiles: Tiles | None) -> dict[str, Any]:
         """How EM runs, for `fit_em` and `fit_held_out`."""

@@ -1,24 +1,24 @@
-"""The choices of the method, as one frozen value of plain scalars."""
+"""The choices of the method, as one frozen value of plain scalars; importing them does not import JAX."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import get_args
 
-import jax
-
-from perler_jax.em_loop import StopRule
+from perler_jax.choices import (
+    NamedCovariance,
+    Noise,
+    Normalisation,
+    Objective,
+    Precision,
+    Reduction,
+    Search,
+    StopRule,
+    degrees_of_freedom,
+)
 from perler_jax.errors import PerlerInputError
-from perler_jax.held_out.search import Objective, Search
-from perler_jax.metagenes import Reduction
-from perler_jax.noise import GAUSSIAN, NoiseFamily, StudentT
-from perler_jax.preprocessing import Normalisation
-
-Noise = Literal["gaussian", "student_t"]
-Precision = Literal["float32", "float64"]
-NamedCovariance = Literal["fitted", "pooled"]
 
 __all__ = ["PerlerSettings", "device_precision"]
 
@@ -94,7 +94,8 @@ class PerlerSettings:
             raise PerlerInputError(f"expected folds >= 2 or None; found {self.folds}")
         if not self.tolerance > 0:
             raise PerlerInputError(f"expected tolerance > 0; found {self.tolerance}")
-        self.noise_family  # noqa: B018 (refuses a noise_df that is none)
+        if self.noise == "student_t":
+            degrees_of_freedom(self.noise_df)
         if self.objective == "roc" and self.search == "gradient":
             raise PerlerInputError("expected search 'grid' with objective 'roc': ranks have no gradient")
 
@@ -102,11 +103,6 @@ class PerlerSettings:
             raise PerlerInputError(
                 "expected refine=False with objective 'roc': candidates are compared by correlation"
             )
-
-    @property
-    def noise_family(self) -> NoiseFamily:
-        """The family of the noise as the model takes it."""
-        return GAUSSIAN if self.noise == "gaussian" else StudentT(float(self.noise_df))
 
     @property
     def search_used(self) -> Search:
@@ -128,5 +124,7 @@ def device_precision(dtype: Precision) -> Iterator[None]:
     if dtype == "float32":
         yield
         return
+    import jax  # here, not above: the command line knows the settings before it needs JAX
+
     with jax.enable_x64(True):
         yield

@@ -276,6 +276,21 @@ def test_info_of_what_the_commands_write(name, words, made, capsys):
     assert max(map(len, printed.splitlines()[1:])) <= 100
 
 
+def test_reports_on_files_start_without_jax(made):
+    script = """
+import sys
+from perler_jax.__main__ import main
+for words in (["info", *sys.argv[1:]], ["evaluate", sys.argv[1]]):
+    sys.argv = ["perler-jax", *words]
+    assert main() == 0
+assert not {"jax", "jaxlib", "matplotlib", "numpyro", "arviz"} & set(sys.modules), sorted(sys.modules)
+"""
+    files = [made / name for name in ("fit.npz", "cells.h5ad", "reference.h5ad", "result.h5ad")]
+    done = subprocess.run([sys.executable, "-c", script, *files], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("kind ") == len(files)
+
+
 def test_info_of_a_fit_tells_its_scores(made, capsys):
     run("info", made / "fit.npz")
     fit = load_fit(made / "fit.npz")

@@ -11,14 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from perler_jax.app.describe import describe_file
 from perler_jax.errors import PerlerFileError, PerlerInputError
 from perler_jax.files import load_fit
-from perler_jax.fit import FORMAT_VERSION, KIND
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
 from perler_jax.inputs.archive import read_archive, write_archive
 from perler_jax.mixture import MappingParams
 from perler_jax.perler import fit_perler
+from perler_jax.saved_fit import FORMAT_VERSION, KIND, read_saved_fit
 from perler_jax.settings import PerlerSettings, device_precision
 from perler_jax.simulation.simulate import simulate_embryo
 
@@ -107,6 +108,26 @@ def test_a_loaded_fit_does_what_the_fit_does(fit, saved, embryo):
         lambda each: each.posterior([3, 0]),
     ):
         pd.testing.assert_frame_equal(make(loaded), make(fit), check_exact=True)
+
+
+def test_what_describes_a_fit_is_read_as_the_fit_has_it(fit, saved):
+    found, record = read_saved_fit(saved), fit.provenance()
+    for name in ("settings", "reference", "preprocessing", "cell_names", "landmarks", "scores", "seconds"):
+        assert_same(getattr(found, name), getattr(fit, name), name)
+    for name in ("n_metagenes", "em_steps", "em_converged", "log_likelihood", "alpha", "beta"):
+        assert_same(getattr(found, name), record[name], name)
+    assert found.tuned
+
+
+def test_info_names_the_release_that_wrote_a_fit(fit, tmp_path, monkeypatch):
+    """Not the one that reads it."""
+    monkeypatch.setattr("perler_jax.fit.package_version", lambda: "0.0.7")
+    fit.save(tmp_path / "fit.npz")
+    assert describe_file(tmp_path / "fit.npz")[0]["kind"] == "fit by perler_jax 0.0.7"
+    plain, arrays = read_archive(tmp_path / "fit.npz", kind=KIND, version=FORMAT_VERSION)
+    del plain["written_by"]  # as in files of before it was kept
+    write_archive(tmp_path / "old.npz", plain | arrays, kind=KIND, version=FORMAT_VERSION)
+    assert describe_file(tmp_path / "old.npz")[0]["kind"] == "fit by perler_jax (release not kept)"
 
 
 def test_a_loaded_fit_asks_for_the_cells_it_needs(fit, saved, embryo):

@@ -20,7 +20,7 @@ LONGEST = 300
 # A module imports only from modules above it. What is not listed is the rim (command line, demo, pictures),
 # which no listed module may import.
 LAYERS = [
-    ("", ["errors", "compiler_faults", "_typing"]),
+    ("", ["errors", "choices", "settings", "versions", "compiler_faults", "_typing"]),
     (
         "inputs",
         [
@@ -101,7 +101,10 @@ LAYERS = [
             "nested",
         ],
     ),
-    ("facade", ["settings", "annotation", "problem", "selection", "gene_patterns", "fit", "files", "perler"]),
+    (
+        "facade",
+        ["saved_fit", "annotation", "problem", "selection", "gene_patterns", "fit", "files", "perler"],
+    ),
     (
         "trust",
         [

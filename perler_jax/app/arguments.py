@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from perler_jax.app.options import add_cells, add_fit, add_genes, add_simulation, at_least
-from perler_jax.fit import package_version
+from perler_jax.versions import package_version
 
 __all__ = ["PROGRAM", "build_parser"]
 

@@ -6,6 +6,7 @@ expected (with a traceback); 130 interrupted.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
@@ -15,11 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tqdm import tqdm
-
-from perler_jax.app import commands
 from perler_jax.app.arguments import PROGRAM, build_parser
-from perler_jax.app.compiled import keep_compiled_programs
 from perler_jax.errors import PerlerInputError, PerlerWarning
 
 __all__ = ["main"]
@@ -40,10 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = build_parser().parse_args(argv)
     except SystemExit as ended:  # argparse has said why: 0 after help, 2 on wrong usage
         return int(ended.code or 0)
-    keep_compiled_programs()
     with _messages(arguments.quiet):
         try:
-            getattr(commands, arguments.command)(arguments)
+            _run(arguments)
             sys.stdout.flush()
         except PerlerInputError as error:
             logger.error(error)
@@ -58,6 +54,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             logger.error("this should not happen; please report it with the lines above")
             return 1
     return 0
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    """Import what the command needs and no more: help, versions and reports must not wait for JAX."""
+    if arguments.command in ("info", "evaluate"):
+        from perler_jax.app import reports
+
+        getattr(reports, arguments.command)(arguments)
+    else:
+        from perler_jax.app import commands
+        from perler_jax.app.compiled import keep_compiled_programs
+
+        keep_compiled_programs()
+        getattr(commands, arguments.command)(arguments)
 
 
 @contextmanager
@@ -90,5 +100,7 @@ class _Lines(logging.Handler):
     """One line on stderr per message of the package; a running progress bar stays whole."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm  # here, not above: most runs that end at once say nothing
+
         kind = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         tqdm.write(f"{PROGRAM}: {kind}{' '.join(record.getMessage().split())}", file=sys.stderr)

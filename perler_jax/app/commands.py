@@ -1,4 +1,4 @@
-"""What each command does with its parsed arguments: read, call the package, write whole files, print.
+"""What the commands that compute do with their parsed arguments: read, call the package, write, print.
 
 Outputs are checked before any work is done, so that a long fit does not end on a misspelt folder.
 """
@@ -16,27 +16,22 @@ from typing import Any
 import numpy as np
 
 from perler_jax.app.demo import run_demo
-from perler_jax.app.describe import (
-    as_lines,
-    describe_file,
-    describe_fit,
-    is_table,
-    possible_genes,
-    score_table,
-)
+from perler_jax.app.describe import describe_fit, is_table, possible_genes
 from perler_jax.app.explore import read_result, write_explorer
+from perler_jax.app.lines import as_lines
 from perler_jax.app.outputs import check_folder, check_output, write_h5ad
 from perler_jax.errors import PerlerFileError, PerlerInputError
 from perler_jax.files import load_fit
 from perler_jax.inputs.data import CellExpression, SpatialReference
-from perler_jax.inputs.io import atomic_path, read_cells, read_reference
+from perler_jax.inputs.io import read_cells, read_reference
 from perler_jax.inputs.tables import read_table
 from perler_jax.perler import fit_perler
+from perler_jax.saved_fit import read_saved_fit
 from perler_jax.scale.devices import is_first_process, join_processes, request_cpu_devices, use_devices
 from perler_jax.settings import PerlerSettings
 from perler_jax.simulation.simulate import simulate_embryo
 
-__all__ = ["demo", "evaluate", "explore", "fit", "info", "reconstruct", "simulate"]
+__all__ = ["demo", "explore", "fit", "reconstruct", "simulate"]
 
 
 def demo(arguments: argparse.Namespace) -> None:
@@ -88,7 +83,7 @@ def fit(arguments: argparse.Namespace) -> None:
                 write_h5ad(result, arguments.result)
             written["and"] = str(arguments.result)
         if first:
-            print(as_lines(describe_fit(fitted) | written))
+            print(as_lines(describe_fit(read_saved_fit(arguments.out)) | written))
 
 
 def reconstruct(arguments: argparse.Namespace) -> None:
@@ -119,33 +114,6 @@ def explore(arguments: argparse.Namespace) -> None:
         megabytes=arguments.megabytes,
     )
     print(f"{out}  {report}")
-
-
-def evaluate(arguments: argparse.Namespace) -> None:
-    """Print the scores of a fit, and write them if asked to."""
-    if arguments.out is not None:
-        check_output(arguments.out, ".csv", [arguments.fit])
-    fitted = load_fit(arguments.fit)
-    print(score_table(fitted, arguments.show))
-    if arguments.out is not None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(arguments.out) as temporary:
-            fitted.scores.to_csv(temporary)
-        print(f"written  {arguments.out}")
-
-
-def info(arguments: argparse.Namespace) -> None:
-    """Print what files hold, and what two of them share."""
-    names = []
-    for path in arguments.files:
-        pairs, genes = describe_file(path)
-        names += [] if genes is None else [set(genes)]
-        print(path)
-        print(as_lines(pairs, indent="  "))
-    if len(names) == 2:
-        shared = sorted(names[0] & names[1])
-        some = f": {', '.join(shared[:5])}{', ...' if len(shared) > 5 else ''}" if shared else ""
-        print(f"gene names in both: {len(shared)}{some}")
 
 
 def _simulation(arguments: argparse.Namespace) -> dict[str, Any]:

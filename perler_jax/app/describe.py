@@ -11,45 +11,43 @@ import anndata
 import numpy as np
 import pandas as pd
 
+from perler_jax.app.lines import Pairs
 from perler_jax.errors import PerlerFileError
-from perler_jax.files import load_fit
-from perler_jax.fit import PerlerFit
 from perler_jax.inputs.data import SpatialReference
 from perler_jax.inputs.intake import as_cells, as_reference, layer_names
 from perler_jax.inputs.io import read_cells, read_reference
 from perler_jax.inputs.matrices import open_npz
 from perler_jax.inputs.tables import TABLE_SUFFIXES, read_table, reading
+from perler_jax.saved_fit import SavedFit, read_saved_fit
 from perler_jax.settings import PerlerSettings
 
-__all__ = ["as_lines", "describe_file", "describe_fit", "is_table", "possible_genes", "score_table"]
-
-Pairs = dict[str, str]
+__all__ = ["describe_file", "describe_fit", "is_table", "possible_genes", "score_table"]
 
 
-def describe_fit(fit: PerlerFit) -> Pairs:
+def describe_fit(fit: SavedFit) -> Pairs:
     """A fit in a dozen lines."""
-    record, tuned, folds = fit.provenance(), fit.tuning is not None, fit.scores["fold"].nunique()
-    defaults = PerlerSettings()
+    folds, defaults = fit.scores["fold"].nunique(), PerlerSettings()
     changed = [
         f"{field.name}={value}"
         for field in dataclasses.fields(defaults)
         if (value := getattr(fit.settings, field.name)) != getattr(defaults, field.name)
     ]
-    per_cell = record["log_likelihood"] / len(fit.cell_names)
-    steps = f"{record['em_steps']} steps, {'converged' if record['em_converged'] else 'NOT converged'}"
-    weights = f"alpha {record['alpha']:.4g}, beta {record['beta']:.4g}"
+    per_cell = fit.log_likelihood / len(fit.cell_names)
+    steps = f"{fit.em_steps} steps, {'converged' if fit.em_converged else 'NOT converged'}"
+    weights = f"alpha {fit.alpha:.4g}, beta {fit.beta:.4g}"
+    chosen = f"tuned on {folds} groups of held-out landmarks" if fit.tuned else "as given"
     measure = "AUC" if fit.settings.objective == "roc" else "correlation"
     means = fit.scores[["nested", "held_out", "reconstruction"]].mean()
     pairs = {
-        "cells": f"{_few(fit.cell_names)}, {record['preprocessing']['formula']}",
+        "cells": f"{_few(fit.cell_names)}, {fit.preprocessing.describe()['formula']}",
         "locations": f"{_few(fit.reference.locations)}, {_extent(fit.reference.coordinates)}",
         "landmarks": _few(fit.landmarks),
         "settings": ", ".join(changed) or "defaults",
-        "metagenes": str(record["n_metagenes"]),
+        "metagenes": str(fit.n_metagenes),
         "EM": f"{steps}, log-likelihood {per_cell:.3f} nats per cell",
-        "weights": f"{weights}, {f'tuned on {folds} groups of held-out landmarks' if tuned else 'as given'}",
+        "weights": f"{weights}, {chosen}",
     }
-    if tuned:
+    if fit.tuned:
         pairs["nested score"] = f"{means['nested']:.3f} {measure}, landmark unseen by fit and tuning"
         pairs["held-out score"] = f"{means['held_out']:.3f}, landmark unseen by the fit"
     pairs["reconstruction"] = f"{means['reconstruction']:.3f} {measure}, landmark in the fit"
@@ -59,9 +57,9 @@ def describe_fit(fit: PerlerFit) -> Pairs:
     return pairs
 
 
-def score_table(fit: PerlerFit, show: int) -> str:
+def score_table(fit: SavedFit, show: int) -> str:
     """The scores of the best and the worst landmarks, and the mean of all."""
-    columns = ["nested", "held_out", "reconstruction"] if fit.tuning is not None else ["reconstruction"]
+    columns = ["nested", "held_out", "reconstruction"] if fit.tuned else ["reconstruction"]
     ordered = fit.scores[columns].sort_values(columns[0], ascending=False)
     means = ordered.mean().to_frame("mean of all").T
     undefined = int(ordered.isna().any(axis=1).sum())
@@ -94,8 +92,11 @@ def describe_file(path: Path) -> tuple[Pairs, Sequence[str] | None]:
         )
     keys = _npz_keys(path) if path.suffix == ".npz" else set()
     if path.suffix == ".npz" and not keys & {"cells", "locations"}:  # a fit, or the reader says what else
-        fit = load_fit(path)
-        made = {"kind": f"fit by perler_jax {fit.provenance()['perler_jax']}", "intact": "yes, by checksums"}
+        fit = read_saved_fit(path)
+        made = {
+            "kind": f"fit by perler_jax {fit.written_by or '(release not kept)'}",
+            "intact": "yes, by checksums",
+        }
         return made | describe_fit(fit), None
     if "locations" in keys:
         reference = read_reference(path)
@@ -119,12 +120,6 @@ def possible_genes(table: pd.DataFrame) -> list[str]:
         if not any(np.array_equal(labels, count) for count in counted):
             names += list(labels)
     return names
-
-
-def as_lines(pairs: Pairs, indent: str = "") -> str:
-    """Names and texts in two columns."""
-    width = max(map(len, pairs))
-    return "\n".join(f"{indent}{name:<{width}}  {text}" for name, text in pairs.items())
 
 
 def _describe_h5ad(path: Path) -> tuple[Pairs, list[str]]:

@@ -13,7 +13,6 @@ import numpy as np
 from anndata import AnnData
 
 from perler_jax._typing import Real
-from perler_jax.annotation import package_version
 from perler_jax.app.explorer.facts import help_text, pack_columns
 from perler_jax.app.explorer.page import Blobs, drawing_program, fill_page
 from perler_jax.app.explorer.quantities import SCALES, colour_stops, pack_quantities, short_unit
@@ -24,6 +23,7 @@ from perler_jax.inputs.intake import layer_names
 from perler_jax.inputs.io import atomic_path
 from perler_jax.inputs.tables import reading
 from perler_jax.plotting.canvas import spacing
+from perler_jax.versions import package_version
 
 __all__ = ["ExplorerReport", "read_result", "write_explorer"]
 

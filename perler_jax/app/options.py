@@ -8,11 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-from perler_jax.held_out.search import Objective, Search
-from perler_jax.inputs.scales import ReferenceNormalisation, Scale
-from perler_jax.metagenes import Reduction
-from perler_jax.preprocessing import Normalisation
-from perler_jax.settings import NamedCovariance, Noise, PerlerSettings, Precision
+from perler_jax.choices import (
+    NamedCovariance,
+    Noise,
+    Normalisation,
+    Objective,
+    Precision,
+    Reduction,
+    ReferenceNormalisation,
+    Scale,
+    Search,
+)
+from perler_jax.settings import PerlerSettings
 
 __all__ = ["add_cells", "add_devices", "add_fit", "add_simulation", "at_least"]
 

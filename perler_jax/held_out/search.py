@@ -18,10 +18,9 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Float
 
+from perler_jax.choices import Objective, Search
 from perler_jax.held_out.surrogate import Surrogate, patch, slope_of_unstretch, stretch, unstretch
 
-Objective = Literal["mutual_information", "signed", "roc"]
-Search = Literal["gradient", "grid"]
 Look = Literal["whole", "sample", "glance"]
 
 __all__ = [

@@ -20,12 +20,12 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
 
-from perler_jax.annotation import package_version
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
 from perler_jax.fit import PerlerFit
 from perler_jax.inference.model import MappedCells
 from perler_jax.inference.posterior import MappingDraws, check_sides, pointwise_log_likelihood
+from perler_jax.versions import package_version
 
 __all__ = ["HasDraws", "LeaveOneOut", "import_arviz", "labels_of", "leave_one_out", "to_arviz"]
 

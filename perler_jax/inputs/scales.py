@@ -6,19 +6,16 @@ A scale is a value: settled once, where data come in, and never guessed again fu
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import scipy.sparse as sp
 
+from perler_jax.choices import ReferenceNormalisation, Scale
 from perler_jax.errors import PerlerInputError, PerlerWarning
 
 __all__ = ["LOGARITHMS", "ReferenceNormalisation", "Scale", "depth_normalisation", "from_log", "known_scale"]
 
-# counts: molecules, whole or corrected, whose sum differs from row to row with depth; linear: normalised, not
-# logged; log1p: ln(1 + x); log2: log2(1 + x); centred: of any kind, below zero as well; binary: 0 and 1.
-Scale = Literal["auto", "counts", "linear", "log1p", "log2", "centred", "binary"]
-ReferenceNormalisation = Literal["auto", "none", "median"]
 LOGARITHMS = ("log1p", "log2", "centred")
 
 

@@ -12,7 +12,7 @@ from perler_jax.em import fit_em, initial_params
 from perler_jax.errors import PerlerInputError
 from perler_jax.fit import PerlerFit
 from perler_jax.metagenes import fit_metagenes
-from perler_jax.noise import FOREIGN_SHARE
+from perler_jax.noise import FOREIGN_SHARE, noise_of
 from perler_jax.preprocessing import cell_landmarks, reference_landmarks
 from perler_jax.settings import device_precision
 from perler_jax.trust.origins import OriginPosterior
@@ -62,7 +62,7 @@ def refit_landmarks(
             x,
             r,
             fit.em.params.log_location_weights,
-            noise_family=settings.noise_family,
+            noise_family=noise_of(settings.noise, settings.noise_df),
             foreign_share=FOREIGN_SHARE if settings.foreign_cells else None,
         )
         params = fit_em(

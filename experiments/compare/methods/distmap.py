@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.compare.contract import Cells, Prediction, Reference
-from perler_jax.fit import package_version
 from perler_jax.scores.distmap import binarise_cells, mapping_scores, virtual_in_situ
+from perler_jax.versions import package_version
 
 __all__ = ["predict", "version"]
 

@@ -14,8 +14,8 @@ from scipy.spatial import cKDTree
 
 from experiments.compare.contract import Cells, Prediction, Reference, positions
 from perler_jax import CellExpression, PerlerFit, PerlerSettings, SpatialReference, fit_perler
-from perler_jax.fit import package_version
 from perler_jax.refinement import Refinement
+from perler_jax.versions import package_version
 from perler_jax.weights import WeightParams
 
 __all__ = ["predict", "version", "without_levels"]
