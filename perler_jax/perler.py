@@ -23,6 +23,7 @@ from perler_jax.em_loop import EMResult
 from perler_jax.evidence import CellEvidence
 from perler_jax.fit import PerlerFit
 from perler_jax.held_out.cross_validation import correlation, roc_auc
+from perler_jax.idle_card import warn_of_idle_card
 from perler_jax.inputs.scales import ReferenceNormalisation, Scale
 from perler_jax.problem import Problem, prepare_problem
 from perler_jax.reconstruction import gene_block_size, reconstruct_blocks
@@ -113,6 +114,7 @@ def fit_perler(
             covariance=covariance,
         )
         kept = problem.checkpoint(checkpoint)
+    warn_of_idle_card()
     with device_precision(settings.dtype):
         plan = _plan(problem, memory, tuned=point is None, progress=progress)
         tiles = None if plan is None else plan.tiles

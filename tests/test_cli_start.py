@@ -48,3 +48,10 @@ def test_wrong_usage_is_refused_without_any_library():
     codes, modules = run([[], ["guess"], ["fit", "a"], ["fit", "a", "b", "-o", "c.npz", "--folds", "1"]])
     assert codes == [2] * 4
     assert not modules & HEAVY
+
+
+def test_versions_and_devices_need_jax_alone():
+    codes, modules = run([["info"]])
+    assert codes == [0]
+    assert "jax" in modules
+    assert not modules & DATA

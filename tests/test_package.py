@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ LONGEST = 300
 # A module imports only from modules above it. What is not listed is the rim (command line, demo, pictures),
 # which no listed module may import.
 LAYERS = [
-    ("", ["errors", "choices", "settings", "versions", "compiler_faults", "_typing"]),
+    ("", ["errors", "choices", "settings", "versions", "compiler_faults", "idle_card", "_typing"]),
     (
         "inputs",
         [
@@ -251,6 +252,11 @@ except AttributeError as error:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "module 'perler_jax' has no attribute 'fit_pearler'\n"
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert perler_jax.__version__ == importlib.metadata.version("perler_jax")
+    assert "__version__" in dir(perler_jax)
 
 
 def test_the_front_door_exports_what_it_says():

@@ -81,7 +81,8 @@ _INFO = """\
 Says what a file is. Of a fit: version, sizes, settings, scores, and whether it is
 intact. Of data or a result: rows, columns, scale, positions. With two data files:
 how many gene names they share exactly, which is how many landmarks a fit would
-use at most."""
+use at most. Without a file: the releases of perler-jax and of what it stands on,
+the devices that JAX found, and whether a GPU is used."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -227,13 +228,14 @@ def build_parser() -> argparse.ArgumentParser:
 
     info = command(
         "info",
-        "FILE [FILE ...]",
-        "what a file holds",
+        "[FILE ...]",
+        "what a file holds; without one, what is installed",
         _INFO,
         "perler-jax info cells.h5ad reference.h5ad",
         "perler-jax info fit.npz",
+        "perler-jax info",
     )
     info.add_argument(
-        "files", type=Path, nargs="+", metavar="FILE", help="a fit, a result, cells or a reference"
+        "files", type=Path, nargs="*", metavar="FILE", help="a fit, a result, cells or a reference"
     )
     return parser

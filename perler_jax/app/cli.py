@@ -58,7 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     """Import what the command needs and no more: help, versions and reports must not wait for JAX."""
-    if arguments.command in ("info", "evaluate"):
+    if arguments.command == "info" and not arguments.files:
+        from perler_jax.app.installation import describe_installation
+
+        print(describe_installation())
+    elif arguments.command in ("info", "evaluate"):
         from perler_jax.app import reports
 
         getattr(reports, arguments.command)(arguments)
@@ -75,6 +79,8 @@ def _messages(quiet: bool) -> Iterator[None]:
     """The package's log and warnings as single lines on stderr; all is as before afterwards."""
     handler, level = _Lines(), logger.level
     logger.addHandler(handler)
+    of_jax = logging.getLogger("jax._src.xla_bridge")
+    of_jax.addFilter(_said_by_us)
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
     with warnings.catch_warnings():
         if not sys.warnoptions:  # what libraries tell programmers is no use here, unless `python -W` asks
@@ -92,8 +98,14 @@ def _messages(quiet: bool) -> Iterator[None]:
         try:
             yield
         finally:
+            of_jax.removeFilter(_said_by_us)
             logger.removeHandler(handler)
             logger.setLevel(level)
+
+
+def _said_by_us(record: logging.LogRecord) -> bool:
+    """False for JAX's word on an idle card: ours (`idle_card`) names the line that mends it."""
+    return "CUDA-enabled jaxlib is not installed" not in record.getMessage()
 
 
 class _Lines(logging.Handler):
