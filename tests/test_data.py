@@ -239,7 +239,7 @@ def test_a_file_read_row_by_row_is_held_twice_at_most(tmp_path, monkeypatch):
     tracemalloc.stop()
     size = block.data.nbytes + block.indices.nbytes
     assert block.format == "csc"
-    assert 1.9 * size < peak < 2.5 * size
+    assert 1.9 * size < peak < 2.6 * size  # SciPy before 1.17 holds the indices once more, in turning to CSC
 
 
 @pytest.mark.parametrize("layout", ["dense", "csr", "csc", "backed-dense", "backed-csr", "backed-csc"])
