@@ -21,7 +21,7 @@ from scipy import sparse
 
 from perler_jax._typing import Float
 from perler_jax.errors import PerlerFileError
-from perler_jax.inputs.matrices import open_npz
+from perler_jax.inputs.readers.arrays import open_npz
 from perler_jax.inputs.tables import read_named, read_table
 
 __all__ = [

@@ -14,6 +14,7 @@ from perler_jax.held_out.tuning import Tuning
 from perler_jax.inputs.archive import rebuild
 from perler_jax.inputs.data import SpatialReference
 from perler_jax.inputs.intake import as_cells
+from perler_jax.inputs.names import GeneNames
 from perler_jax.metagenes import MetageneMap
 from perler_jax.mixture import MappingParams
 from perler_jax.noise import ForeignCells, Gaussian, StudentT
@@ -28,6 +29,7 @@ __all__ = ["load_fit"]
 _HOST: dict[str, type] = {
     "settings": PerlerSettings,
     "reference": SpatialReference,
+    "reference/names": GeneNames,
     "preprocessing": Preprocessing,
     "metagenes": MetageneMap,
     "tuning": Tuning,
@@ -67,7 +69,7 @@ def load_fit(path: Any, *, cells: Any = None) -> PerlerFit:
             for name, array in arrays.items()
         }
         parts = {name: rebuild(name, _DEVICE, plain, on_device) for name in _DEVICE if "/" not in name}
-    parts |= {name: rebuild(name, _HOST, plain, arrays) for name in _HOST}
+    parts |= {name: rebuild(name, _HOST, plain, arrays) for name in _HOST if "/" not in name}
     return PerlerFit(
         cells=None if cells is None else as_cells(cells),
         cell_names=arrays["cell_names"],

@@ -9,6 +9,7 @@ from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.checks import warn
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.labels import few, near_misses
+from perler_jax.inputs.names import better_names, require_unique
 
 __all__ = ["align_landmarks"]
 
@@ -20,7 +21,8 @@ def align_landmarks(
 ) -> Shaped[np.ndarray, " landmarks"]:
     """Names of the landmarks to use: shared by exact name, in reference order, varying on both sides.
 
-    No name is ever changed: names that differ in case or punctuation are shown as a hint, not matched.
+    No name is ever changed: names that differ in case or punctuation, or that lie elsewhere in the data, are
+    shown as a hint, not matched.
 
     Args:
         cells: cell expression.
@@ -41,7 +43,10 @@ def align_landmarks(
     found = (
         f"{len(shared)} of {len(reference.genes)} landmarks shared with the {cells.n_genes} genes of cells"
     )
-    hint = near_misses(absent, cells.genes)
+    for names, side in ((cells.names, "cells"), (reference.names, "reference")):
+        require_unique(names, shared, side)
+    more = better_names(cells.genes, cells.names, reference.genes, reference.names, len(shared))
+    hint = near_misses(absent, cells.genes) + more
     if len(shared) < minimum:
         raise PerlerInputError(
             f"expected at least {minimum} landmarks with the same name in cells and reference; found {found} "
@@ -53,6 +58,8 @@ def align_landmarks(
             f"expected every landmark among the genes of the cells; found {found}, so {len(absent)} are "
             f"dropped ({few(absent)}){hint}; rename them if they are there under another name"
         )
+    elif more:
+        warn(f"expected as many landmarks as there are; found {found}{more}")
     varies = np.concatenate([block.min(0) < block.max(0) for _, block in cells.gene_blocks(shared, 64)])
     spatial = np.ptp(reference.values[:, present], axis=0) > 0
     for constant, side in ((~varies, "cells"), (~spatial & varies, "reference")):

@@ -51,6 +51,11 @@ def fit_perler(
     reference_scale: Scale = "auto",
     reference_layer: str | None = None,
     reference_normalisation: ReferenceNormalisation = "auto",
+    cells_gene_key: str | None = None,
+    reference_gene_key: str | None = None,
+    cells_use_raw: bool = False,
+    reference_use_raw: bool = False,
+    coordinates: Any = None,
     location_weights: Any = None,
     evidence: CellEvidence | None = None,
     totals: Any = None,
@@ -76,6 +81,12 @@ def fit_perler(
         reference_layer: the same of the reference.
         reference_normalisation: of located counts: "none", or "median", which brings every location to the
             median total; "auto" is "none".
+        cells_gene_key: column of ``var`` of the cells that names their genes, in place of the index.
+        reference_gene_key: the same of the reference.
+        cells_use_raw: take ``.raw`` of the cells in place of X and ``var``.
+        reference_use_raw: the same of the reference.
+        coordinates: positions of the locations where they are not in ``obsm["spatial"]``: an array, a
+            DataFrame, another key of ``obsm``, or columns of ``obs`` such as ["x", "y"].
         location_weights: (locations,) how many cells come from each location, e.g. zone areas; None is
             uniform.
         evidence: what else is known of where each cell is from (`region_evidence`, `coordinate_evidence`).
@@ -108,6 +119,11 @@ def fit_perler(
             reference_scale=reference_scale,
             reference_layer=reference_layer,
             reference_normalisation=reference_normalisation,
+            cells_gene_key=cells_gene_key,
+            reference_gene_key=reference_gene_key,
+            cells_use_raw=cells_use_raw,
+            reference_use_raw=reference_use_raw,
+            coordinates=coordinates,
             location_weights=location_weights,
             evidence=evidence,
             totals=totals,

@@ -158,11 +158,24 @@ def prepare_problem(
     reference_scale: Scale = "auto",
     reference_layer: str | None = None,
     reference_normalisation: ReferenceNormalisation = "auto",
+    cells_gene_key: str | None = None,
+    reference_gene_key: str | None = None,
+    cells_use_raw: bool = False,
+    reference_use_raw: bool = False,
+    coordinates: Any = None,
 ) -> Problem:
     """Check and align everything that `fit_perler` was given; arguments and errors are its own."""
-    expression = as_cells(cells, scale=cells_scale, layer=cells_layer)
+    expression = as_cells(
+        cells, scale=cells_scale, layer=cells_layer, gene_key=cells_gene_key, use_raw=cells_use_raw
+    )
     atlas = as_reference(
-        reference, scale=reference_scale, layer=reference_layer, normalisation=reference_normalisation
+        reference,
+        coordinates=coordinates,
+        scale=reference_scale,
+        layer=reference_layer,
+        normalisation=reference_normalisation,
+        gene_key=reference_gene_key,
+        use_raw=reference_use_raw,
     )
     landmarks = align_landmarks(expression, atlas)
     preprocessing = preprocess_cells(expression, settings.normalisation, totals)

@@ -11,6 +11,7 @@ from jaxtyping import Shaped
 
 from perler_jax.inputs.archive import read_archive, rebuild
 from perler_jax.inputs.data import SpatialReference
+from perler_jax.inputs.names import GeneNames
 from perler_jax.preprocessing import Preprocessing
 from perler_jax.settings import PerlerSettings
 
@@ -65,7 +66,8 @@ def read_saved_fit(path: Any) -> SavedFit:
         PerlerFileError: if the file is missing, truncated, changed, of another kind or of a newer format.
     """
     plain, arrays = read_fit_archive(path)
-    kinds = {"settings": PerlerSettings, "reference": SpatialReference, "preprocessing": Preprocessing}
+    wanted = {"settings": PerlerSettings, "reference": SpatialReference, "preprocessing": Preprocessing}
+    kinds = {**wanted, "reference/names": GeneNames}
     steps = int(arrays["em/n_steps"])
     return SavedFit(
         written_by=plain.get("written_by"),
@@ -80,7 +82,7 @@ def read_saved_fit(path: Any) -> SavedFit:
         tuned="tuning" in plain,
         scores=landmark_scores(arrays),
         seconds=plain["seconds"],
-        **{name: rebuild(name, kinds, plain, arrays) for name in kinds},
+        **{name: rebuild(name, kinds, plain, arrays) for name in wanted},
     )
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -16,10 +15,7 @@ import tests.annotations  # noqa: F401, the hook finds it by name
 
 # Most tests compile far more than they compute: half the time for the same results to rounding. What computes
 # more (notebooks, the README's code) runs in processes of its own with the flags of before: `run_script`.
-_HASTY = " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-_JAXLIB = tuple(map(int, version("jaxlib").split(".")[:3]))
-if _JAXLIB < (0, 10, 2):  # a third of the time again; later releases refuse this flag
-    _HASTY += " --xla_cpu_use_fusion_emitters=false"
+_HASTY = " --xla_backend_optimization_level=0"
 _FLAGS = os.environ.get("XLA_FLAGS", "").replace(_HASTY, "")  # a worker has the flags of its controller
 os.environ["XLA_FLAGS"] = _FLAGS + _HASTY
 

@@ -26,18 +26,35 @@ LAYERS = [
         "inputs",
         [
             "labels",
+            "names",
+            "frames",
+            "lazy",
             "storage",
             "scales",
             "checks",
             "data",
+            "annotated",
+            "places",
             "intake",
             "separators",
             "tables",
-            "matrices",
-            "io",
-            "archive",
         ],
     ),
+    (
+        "inputs.readers",
+        [
+            "reader",
+            "foreign",
+            "delimited",
+            "arrays",
+            "anndata_files",
+            "tenx_features",
+            "tenx_folder",
+            "tenx_h5",
+            "known",
+        ],
+    ),
+    ("inputs", ["io", "archive"]),
     ("preparation", ["landmarks", "preprocessing", "validation"]),
     ("simulation", ["virtual_embryo", "simulate"]),
     ("sources", ["datasets"]),
@@ -137,7 +154,7 @@ LAYERS = [
     ("inference", ["bayes_arviz", "model_comparison"]),
 ]
 FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
-FOLDERS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+FOLDERS = {".".join(path.parent.relative_to(PACKAGE).parts) for path in PACKAGE.rglob("*/__init__.py")}
 ORDER = [f"{layer}.{name}" if layer in FOLDERS else name for layer, names in LAYERS for name in names]
 
 

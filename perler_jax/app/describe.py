@@ -13,10 +13,11 @@ import pandas as pd
 
 from perler_jax.app.lines import Pairs
 from perler_jax.errors import PerlerFileError
+from perler_jax.inputs.annotated import layer_names
 from perler_jax.inputs.data import SpatialReference
-from perler_jax.inputs.intake import as_cells, as_reference, layer_names
+from perler_jax.inputs.intake import as_cells, as_reference
 from perler_jax.inputs.io import read_cells, read_reference
-from perler_jax.inputs.matrices import open_npz
+from perler_jax.inputs.readers.arrays import open_npz
 from perler_jax.inputs.tables import TABLE_SUFFIXES, read_table, reading
 from perler_jax.saved_fit import SavedFit, read_saved_fit
 from perler_jax.settings import PerlerSettings

@@ -19,7 +19,7 @@ from perler_jax.app.explorer.quantities import SCALES, colour_stops, pack_quanti
 from perler_jax.app.explorer.top_cells import find_top_cells
 from perler_jax.errors import PerlerInputError
 from perler_jax.fit import PerlerFit
-from perler_jax.inputs.intake import layer_names
+from perler_jax.inputs.annotated import layer_names
 from perler_jax.inputs.io import atomic_path
 from perler_jax.inputs.tables import reading
 from perler_jax.plotting.canvas import spacing

@@ -18,7 +18,7 @@ import numpy as np
 
 from perler_jax.errors import PerlerFileError
 from perler_jax.inputs.io import atomic_path
-from perler_jax.inputs.matrices import open_npz
+from perler_jax.inputs.readers.arrays import open_npz
 
 __all__ = ["read_archive", "rebuild", "write_archive"]
 
@@ -120,7 +120,7 @@ def _flatten(value: Any, name: str, arrays: Arrays, plain: dict[str, Any]) -> No
     if dataclasses.is_dataclass(value):
         plain[name] = type(value).__name__
         for field in dataclasses.fields(value):
-            if field.init:
+            if field.init and field.metadata.get("saved", True):
                 _flatten(getattr(value, field.name), f"{name}/{field.name}", arrays, plain)
     elif isinstance(value, str | bool | int | float | dict):
         plain[name] = value

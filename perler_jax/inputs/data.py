@@ -15,7 +15,8 @@ from jaxtyping import Float, Shaped
 
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs import checks, storage
-from perler_jax.inputs.labels import Names, as_labels, name_positions, positions
+from perler_jax.inputs.labels import Names, as_gene_labels, as_labels, few, name_positions, positions
+from perler_jax.inputs.names import BY_INDEX, GeneNames
 from perler_jax.inputs.scales import ReferenceNormalisation, Scale, depth_normalisation
 
 __all__ = ["CellExpression", "SpatialReference"]
@@ -35,11 +36,15 @@ class CellExpression:
         scale: "counts" (molecules, whole or corrected), "linear" (normalised, not logged), "log1p" (natural),
             "log2", "centred" or "binary"; "auto" is replaced by what the values tell.
         layer: of the AnnData that the values are from; None is X.
+        names: where the names of genes are from, and what else they are called.
         survey: what the values were seen to be.
 
+    Warns:
+        PerlerWarning: names of genes repeat and were made unique; none of them can be a landmark.
+
     Raises:
-        PerlerInputError: shapes and names disagree, names repeat, fewer than two cells, NaN or infinity,
-            or the values contradict the scale. Backed values are checked where they are read.
+        PerlerInputError: shapes and names disagree, names of cells repeat, fewer than two cells, NaN or
+            infinity, or the values contradict the scale. Backed values are checked where they are read.
     """
 
     values: Any
@@ -47,15 +52,16 @@ class CellExpression:
     genes: Shaped[np.ndarray, " genes"]
     scale: Scale = "auto"
     layer: str | None = None
+    names: GeneNames = BY_INDEX
     survey: storage.Survey = field(init=False)
 
     def __post_init__(self) -> None:
         values = storage.plain(self.values)
         checks.require_matrix(values, "cells", "genes")
         cells = as_labels(self.cells, "cell", "row", values.shape[0])
-        genes = as_labels(self.genes, "gene", "column", values.shape[1])
+        genes, names = _genes(self.genes, "gene", values.shape[1], self.names)
         scale, survey = checks.settled_scale(self.scale, values, cells, genes, "cells")
-        vars(self).update(values=values, cells=cells, genes=genes, scale=scale, survey=survey)
+        vars(self).update(values=values, cells=cells, genes=genes, scale=scale, survey=survey, names=names)
 
     def __repr__(self) -> str:
         kind = f"{'backed ' if self.is_backed else ''}{storage.layout(self.values)} {self.values.dtype}"
@@ -172,10 +178,14 @@ class SpatialReference:
         scale: as that of cells; "auto" is replaced by what the values tell.
         normalisation: of depth: "none", or "median", which brings every location to the median total; "auto"
             is replaced by what suits the scale.
+        names: where the names of landmarks are from, and what else they are called.
+
+    Warns:
+        PerlerWarning: names of genes repeat and were made unique; none of them can be a landmark.
 
     Raises:
-        PerlerInputError: shapes and names disagree, names repeat, fewer than two locations, NaN or infinity,
-            negative linear values.
+        PerlerInputError: shapes and names disagree, names of locations repeat, fewer than two locations, NaN
+            or infinity, negative linear values.
     """
 
     values: Float[np.ndarray, "locations landmarks"]
@@ -184,12 +194,13 @@ class SpatialReference:
     coordinates: Float[np.ndarray, "locations axes"] | None = None
     scale: Scale = "auto"
     normalisation: ReferenceNormalisation = "auto"
+    names: GeneNames = BY_INDEX
 
     def __post_init__(self) -> None:
         checks.require_matrix(self.values, "locations", "landmarks")
         values = storage.read_only(storage.dense_float(self.values))
         locations = as_labels(self.locations, "location", "row", values.shape[0])
-        genes = as_labels(self.genes, "landmark", "column", values.shape[1])
+        genes, names = _genes(self.genes, "landmark", values.shape[1], self.names)
         scale, _ = checks.settled_scale(self.scale, values, locations, genes, "reference")
         normalisation = depth_normalisation(self.normalisation, scale)
         coordinates = self.coordinates
@@ -197,7 +208,7 @@ class SpatialReference:
             checks.require_coordinates(coordinates, locations)
             coordinates = storage.read_only(storage.dense_float(coordinates))
         vars(self).update(values=values, locations=locations, genes=genes, coordinates=coordinates)
-        vars(self).update(scale=scale, normalisation=normalisation)
+        vars(self).update(scale=scale, normalisation=normalisation, names=names)
 
     def __repr__(self) -> str:
         where = "no coordinates" if self.coordinates is None else f"{self.coordinates.shape[1]}D"
@@ -224,3 +235,17 @@ class SpatialReference:
         """The reference without the named landmarks; every name must be present."""
         keep = np.delete(np.arange(len(self.genes)), name_positions(genes, self.genes, "landmark"))
         return replace(self, values=self.values[:, keep], genes=self.genes[keep])
+
+
+def _genes(texts: Any, what: str, expected: int, names: GeneNames) -> tuple[np.ndarray, GeneNames]:
+    """Unique names, and the record of them; repeats are told."""
+    genes, renamed = as_gene_labels(texts, what, expected)
+    if renamed:
+        repeated = sorted(set(renamed.values()))
+        example = next(new for new, old in renamed.items() if new != old)
+        checks.warn(
+            f"expected unique {what} names; found {len(repeated)} repeated ({few(repeated)}); they were made "
+            f"unique as AnnData does ({example}), and none of them can be a landmark; merge or rename them "
+            "to use them"
+        )
+    return genes, names.with_renamed(renamed)

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from perler_jax.errors import PerlerInputError
+from perler_jax.inputs.annotated import Part, take
 from perler_jax.inputs.checks import (
     require_coordinates,
     require_matrix,
@@ -16,11 +17,14 @@ from perler_jax.inputs.checks import (
     warn_of_empty_cells,
 )
 from perler_jax.inputs.data import CellExpression, SpatialReference
-from perler_jax.inputs.labels import Names, as_labels, few, near_misses
+from perler_jax.inputs.frames import numbers_of
+from perler_jax.inputs.labels import Names
+from perler_jax.inputs.names import GeneNames
+from perler_jax.inputs.places import in_order, with_positions
 from perler_jax.inputs.scales import LOGARITHMS, ReferenceNormalisation, Scale
 from perler_jax.inputs.storage import dense_float, gather, is_backed, plain
 
-__all__ = ["as_cells", "as_reference", "layer_names"]
+__all__ = ["as_cells", "as_reference"]
 
 _LARGEST_LOG = 30.0  # log2 of more molecules than any cell holds
 _LARGEST_LINEAR = 1000.0  # beyond intensities, fractions and molecules per location
@@ -33,6 +37,8 @@ def as_cells(
     genes: Names | None = None,
     cells: Names | None = None,
     scale: Scale = "auto",
+    gene_key: str | None = None,
+    use_raw: bool = False,
 ) -> CellExpression:
     """Make a :class:`CellExpression` from what users have.
 
@@ -44,18 +50,21 @@ def as_cells(
         cells: (cells,) names; with an array, "0", "1", ... by default.
         scale: "counts" (whole or corrected), "linear" (normalised, not logged), "log1p" (natural), "log2",
             "centred", "binary", or "auto", which lets the values tell.
+        gene_key: column of the AnnData's ``var`` to take the names of genes from, in place of its index.
+        use_raw: take the AnnData's ``.raw`` in place of X and ``var``.
 
     Warns:
-        PerlerWarning: cells without any value, or a log scale whose values look linear.
+        PerlerWarning: names that repeat, cells without any value, or a log scale whose values look linear.
 
     Raises:
         PerlerInputError: as :class:`CellExpression`; a source or layer that cannot be used.
     """
     if isinstance(source, CellExpression):
-        _require_alone(source, scale, layer, genes, cells)
+        _require_alone(source, scale, Part(layer, gene_key, use_raw), genes, cells)
         return source
-    values, rows, columns = _labelled(source, layer, cells, genes, "cells x genes")
-    expression = CellExpression(values, rows, columns, scale, layer)
+    part = Part(layer, gene_key, use_raw)
+    values, rows, columns, names = _labelled(source, part, cells, genes, "cells x genes")
+    expression = CellExpression(values, rows, columns, scale, layer, names)
     seen = expression.survey
     if seen.empty is not None:
         warn_of_empty_cells(seen.empty, expression.cells)
@@ -77,6 +86,8 @@ def as_reference(
     locations: Names | None = None,
     scale: Scale = "auto",
     normalisation: ReferenceNormalisation = "auto",
+    gene_key: str | None = None,
+    use_raw: bool = False,
 ) -> SpatialReference:
     """Make a :class:`SpatialReference` from what users have.
 
@@ -85,29 +96,33 @@ def as_reference(
             sparse matrix, or a SpatialReference, which is returned as it is unless coordinates are given.
         coordinates: (locations, 2 or 3) array or DataFrame; wins over ``obsm["spatial"]``. A DataFrame whose
             index holds all location names is aligned by name and may have more rows; else rows go in order.
+            Or where they lie: a key of the AnnData's ``obsm``, or two or three columns of its ``obs`` (of the
+            DataFrame, which are then no landmarks): ["x", "y"] or "x,y".
         layer: layer of the AnnData to use in place of X.
         genes: (landmarks,) names; needed with an array, refused where the source carries names.
         locations: (locations,) names; with an array, "0", "1", ... by default.
         scale: as of :func:`as_cells`.
         normalisation: of located counts: "none" takes them as they are, "median" brings every location to
             the median total; "auto" is "none".
+        gene_key: as of :func:`as_cells`.
+        use_raw: likewise.
 
     Warns:
-        PerlerWarning: a maximum that suggests another scale.
+        PerlerWarning: positions that are not used, names that repeat, a maximum that suggests another scale.
 
     Raises:
         PerlerInputError: as :class:`SpatialReference`; a source, layer or coordinates that cannot be used.
     """
+    part = Part(layer, gene_key, use_raw)
     if isinstance(source, SpatialReference):
-        _require_alone(source, scale, layer, genes, locations)
+        _require_alone(source, scale, part, genes, locations)
         reference = source
     else:
-        values, rows, columns = _labelled(source, layer, locations, genes, "locations x landmarks")
+        source, coordinates = with_positions(source, coordinates)
+        values, rows, columns, names = _labelled(source, part, locations, genes, "locations x landmarks")
         reference = SpatialReference(
-            dense_float(gather(plain(values))), rows, columns, None, scale, normalisation
+            dense_float(gather(plain(values))), rows, columns, None, scale, normalisation, names
         )
-        if coordinates is None and isinstance(source, AnnData):
-            coordinates = source.obsm.get("spatial")
         largest = float(reference.values.max())
         if reference.scale in LOGARITHMS and largest > _LARGEST_LOG:
             warn(
@@ -122,39 +137,37 @@ def as_reference(
             )
     if coordinates is None:
         return reference
-    where = _in_order(coordinates, reference.locations)
+    where = in_order(coordinates, reference.locations)
     require_coordinates(where, reference.locations)
     return replace(reference, coordinates=dense_float(where))
 
 
-def layer_names(adata: AnnData) -> list[str]:
-    """Names of the layers, sorted, without X: from 0.13 on anndata keeps X as the layer named None."""
-    return sorted(name for name in adata.layers if name is not None)
-
-
 def _require_alone(
-    ready: CellExpression | SpatialReference, scale: str, layer: Any, genes: Any, rows: Any
+    ready: CellExpression | SpatialReference, scale: str, part: Part, genes: Any, rows: Any
 ) -> None:
-    if scale in ("auto", ready.scale) and layer is None and genes is None and rows is None:
+    if scale in ("auto", ready.scale) and part == Part() and genes is None and rows is None:
         return
     names = "cells" if isinstance(ready, CellExpression) else "locations"
     raise PerlerInputError(
-        f"expected a ready {type(ready).__name__} alone; found it with layer, genes, {names} or "
-        f"scale={scale!r} (its scale is {ready.scale!r}); build it from the original data instead"
+        f"expected a ready {type(ready).__name__} alone; found it with layer, gene_key, use_raw, genes, "
+        f"{names} or scale={scale!r} (its scale is {ready.scale!r}); build it from the original data instead"
     )
 
 
 def _labelled(
-    source: Any, layer: str | None, rows: Names | None, columns: Names | None, table: str
-) -> tuple[Any, np.ndarray, np.ndarray]:
+    source: Any, part: Part, rows: Names | None, columns: Names | None, table: str
+) -> tuple[Any, np.ndarray, np.ndarray, GeneNames]:
     """Values, row names and column names of an AnnData, a DataFrame, or an array with names."""
-    kind, names = type(source).__name__, None
+    kind, about = type(source).__name__, GeneNames()
+    names: tuple[Any, Any] | None = None
     if isinstance(source, AnnData):
-        values, names = _layer(source, layer), (source.obs_names, source.var_names)
-    elif layer is not None:
-        raise PerlerInputError(f"expected an AnnData with layer {layer!r}; found {kind}; drop layer=")
+        values, obs_names, genes, about = take(source, part)
+        names = obs_names, genes
+    elif part != Part():
+        given = ", ".join(f"{key}={value!r}" for key, value in part._asdict().items() if value)
+        raise PerlerInputError(f"expected an AnnData with {given}; found {kind}; leave it out")
     elif isinstance(source, pd.DataFrame):
-        values, names = _numbers(source, f"every column of {table}"), (source.index, source.columns)
+        values, names = numbers_of(source, f"every column of {table}"), (source.index, source.columns)
     elif isinstance(source, np.ndarray) or is_backed(source) or sp.issparse(source):
         values = source
     else:
@@ -169,48 +182,7 @@ def _labelled(
         )
     if names is None and columns is None:
         raise PerlerInputError(f"expected names with an array of {table}; found none; pass genes=[...]")
+    values = plain(values) if is_backed(values) else values
     require_matrix(values, *table.split(" x "))
     rows, columns = names or (np.arange(values.shape[0]) if rows is None else rows, columns)
-    return values, np.asarray(rows, dtype=object), np.asarray(columns, dtype=object)
-
-
-def _layer(adata: AnnData, layer: str | None) -> Any:
-    known = f"layers {layer_names(adata)}"
-    if layer is not None and layer not in adata.layers:
-        raise PerlerInputError(f"expected layer {layer!r} in the AnnData; found {known}; name one of these")
-    values = adata.X if layer is None else adata.layers[layer]
-    if values is None:
-        raise PerlerInputError(f"expected values in the AnnData's X; found none; name one of its {known}")
-    return values
-
-
-def _numbers(table: pd.DataFrame, where: str) -> np.ndarray:
-    """The numbers of a table; what nullable columns lack is NaN."""
-    text = [str(name) for name, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
-    if text:
-        raise PerlerInputError(
-            f"expected numbers in {where}; found {len(text)} columns of another kind ({few(text)}); drop "
-            "them, or make the column of names the index"
-        )
-    values = table.to_numpy()
-    return values if values.dtype != object else table.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _in_order(coordinates: Any, locations: np.ndarray) -> np.ndarray:
-    """Coordinates in the order of the locations: by name where a DataFrame's index holds the names."""
-    if not isinstance(coordinates, pd.DataFrame):
-        return np.asarray(coordinates)
-    positions = _numbers(coordinates, "the table of coordinates")
-    # A bare RangeIndex counts rows, it names nothing: a longer table is then an error, not a match by number.
-    if isinstance(coordinates.index, pd.RangeIndex):
-        return positions
-    index = pd.Index(as_labels(coordinates.index, "coordinate row", "row", len(coordinates)))
-    found = index.get_indexer(locations)
-    missing = locations[found < 0]
-    if 0 < len(missing) < len(locations):
-        raise PerlerInputError(
-            f"expected coordinates of all {len(locations)} locations by name; found {len(missing)} without "
-            f"({few(missing)}){near_misses(missing, index.to_numpy())}; add them, or reset the index to go "
-            "by order"
-        )
-    return positions if len(missing) else positions[found]
+    return values, np.asarray(rows, dtype=object), np.asarray(columns, dtype=object), about

@@ -1,6 +1,5 @@
-"""Files in, files out: readers that dispatch on the suffix, and the one way in which files are written."""
+"""Files in, files out: what is read goes to `as_cells`; what is written is whole or not there."""
 
-import logging
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -8,19 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import anndata
 import numpy as np
+import pandas as pd
+from anndata import AnnData
 
 from perler_jax.errors import PerlerFileError, PerlerInputError
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.intake import as_cells, as_reference
-from perler_jax.inputs.matrices import read_mtx, read_npz
+from perler_jax.inputs.readers.known import READERS, find_reader
+from perler_jax.inputs.readers.reader import Content, Reader, Request
 from perler_jax.inputs.scales import ReferenceNormalisation, Scale
-from perler_jax.inputs.tables import TABLE_SUFFIXES, orient, read_coordinates, read_table
+from perler_jax.inputs.tables import TABLE_SUFFIXES, read_coordinates
 
 __all__ = ["atomic_path", "read_cells", "read_reference"]
-
-logger = logging.getLogger("perler_jax")
 
 PathLike = str | os.PathLike[str]
 Landmarks = Sequence[str] | np.ndarray
@@ -33,82 +32,113 @@ def read_cells(
     layer: str | None = None,
     scale: Scale = "auto",
     backed: bool = False,
+    gene_key: str | None = None,
+    use_raw: bool = False,
+    table: str | None = None,
 ) -> CellExpression:
-    """Read dissociated cells from a file or a 10x folder.
+    """Read dissociated cells from a file or a folder of any kind in :mod:`perler_jax.inputs.readers.known`.
 
     Args:
-        path: .h5ad, .csv or .tsv or .txt (also .gz; either way round), .npz, or a folder with matrix.mtx.
+        path: .h5ad, .zarr (AnnData or SpatialData), .csv or .tsv or .txt (also .gz; either way round), .npz,
+            10x .h5, or a 10x folder.
         landmarks: names of the reference's genes; they decide which way round a table lies and which names of
-            a 10x folder are meant. Without them a table is read as cells x genes, and that is logged.
-        layer: layer of the h5ad to use in place of X.
+            10x files are meant. Without them a table is read as cells x genes, and that is logged.
+        layer: layer to use in place of X.
         scale: as of :func:`perler_jax.inputs.intake.as_cells`.
-        backed: leave the h5ad's X in the file and read it when needed.
+        backed: leave the values in the file and read them when needed.
+        gene_key: column of ``var`` to take the names of genes from, in place of its index.
+        use_raw: take ``.raw`` in place of X and ``var``.
+        table: which table of a SpatialData; not needed where there is one.
 
     Raises:
         PerlerFileError: missing, empty, truncated, or of an unknown kind.
-        PerlerInputError: as :func:`perler_jax.inputs.intake.as_cells`.
+        PerlerInputError: as :func:`perler_jax.inputs.intake.as_cells`; an option that means nothing for the
+            kind of file.
     """
-    path = _existing(path)
-    kind = _kind(path)
-    if kind != "h5ad" and (layer is not None or backed):
-        option = f"layer={layer!r}" if layer is not None else "backed=True"
-        raise PerlerInputError(f"expected an h5ad file with {option}; found {path}; leave the option out")
-    if kind == "h5ad":
-        return as_cells(_read_h5ad(path, backed), layer=layer, scale=scale)
-    if kind == "table":
-        return as_cells(orient(read_table(path), landmarks, "cells", path), scale=scale)
-    if kind == "npz":
-        values, cells, genes, _ = read_npz(path, "cells")
-    else:
-        values, cells, genes = read_mtx(path, landmarks)
-    return as_cells(values, cells=cells, genes=genes, scale=scale)
+    part: dict[str, Any] = {"layer": layer, "gene_key": gene_key, "use_raw": use_raw}
+    _, content = _read(path, Request("cells", landmarks, backed, table), part)
+    return as_cells(content.source, cells=content.rows, genes=content.genes, scale=scale, **part)
 
 
 def read_reference(
     path: PathLike,
     *,
-    coordinates: PathLike | None = None,
+    coordinates: PathLike | Sequence[str] | None = None,
     landmarks: Landmarks | None = None,
     layer: str | None = None,
     scale: Scale = "auto",
     normalisation: ReferenceNormalisation = "auto",
+    gene_key: str | None = None,
+    use_raw: bool = False,
+    table: str | None = None,
 ) -> SpatialReference:
     """Read a reference map, and its coordinates, from files.
 
     Args:
-        path: .h5ad (positions in ``obsm["spatial"]``), .csv or .tsv or .txt (also .gz), or .npz.
+        path: as of :func:`read_cells`; positions are those of ``obsm["spatial"]``.
         coordinates: csv or tsv with a header and 2 or 3 columns of numbers; wins over what ``path`` holds.
             Rows are matched by name if the first column holds the locations' names, else they go in order
-            and there must be exactly one per location.
+            and there must be exactly one per location. Or where they lie in ``path``: a key of ``obsm``, or
+            columns of ``obs`` or of the table (["x", "y"] or "x,y").
         landmarks: names of genes to expect (such as those of the cells); they decide which way round a table
             lies. Without them a table is read as locations x landmarks, and that is logged.
-        layer: layer of the h5ad to use in place of X.
+        layer: as of :func:`read_cells`.
         scale: as of :func:`perler_jax.inputs.intake.as_reference`.
         normalisation: likewise.
+        gene_key: as of :func:`read_cells`.
+        use_raw: likewise.
+        table: likewise.
 
     Raises:
         PerlerFileError: missing, empty, truncated, or of an unknown kind.
-        PerlerInputError: as :func:`perler_jax.inputs.intake.as_reference`.
+        PerlerInputError: as :func:`perler_jax.inputs.intake.as_reference`; an option that means nothing for
+            the kind of file.
     """
-    path = _existing(path)
-    kind = _kind(path)
-    if kind != "h5ad" and layer is not None:
+    part: dict[str, Any] = {"layer": layer, "gene_key": gene_key, "use_raw": use_raw}
+    reader, content = _read(path, Request("locations", landmarks, False, table), part)
+    where = content.coordinates if coordinates is None else _positions(coordinates, reader, content)
+    return as_reference(
+        content.source,
+        coordinates=where,
+        locations=content.rows,
+        genes=content.genes,
+        scale=scale,
+        normalisation=normalisation,
+        **part,
+    )
+
+
+def _read(path: PathLike, request: Request, part: dict[str, Any]) -> tuple[Reader, Content]:
+    """What is at a path, and its kind; options that the kind does not have are refused."""
+    path = Path(path)
+    reader = find_reader(path)
+    given = {**part, "backed": request.backed, "table": request.table}
+    for option, value in given.items():
+        if value and option not in reader.options:
+            able = " or ".join(each.name for each in READERS if option in each.options)
+            raise PerlerInputError(
+                f"expected {able} with {option}={value!r}; found {path}; leave {option} out"
+            )
+    return reader, reader.read(path, request)
+
+
+def _positions(coordinates: PathLike | Sequence[str], reader: Reader, content: Content) -> Any:
+    """A table of positions, or where they lie in what was read."""
+    if not isinstance(coordinates, str | os.PathLike):
+        return coordinates
+    path, inside = Path(coordinates), isinstance(content.source, AnnData | pd.DataFrame)
+    if not path.is_file():
+        return (
+            coordinates
+            if inside and not path.name.lower().endswith(TABLE_SUFFIXES)
+            else read_coordinates(path)
+        )
+    if isinstance(content.source, AnnData) and coordinates in content.source.obsm:
         raise PerlerInputError(
-            f"expected an h5ad file with layer={layer!r}; found {path}; leave the layer out"
+            f"expected coordinates={coordinates!r} to be a file or a key of obsm; found both; write ./{path} "
+            "for the file"
         )
-    where = None if coordinates is None else read_coordinates(_existing(coordinates))
-    how: dict[str, Any] = {"scale": scale, "normalisation": normalisation}
-    if kind == "h5ad":
-        return as_reference(_read_h5ad(path, False), coordinates=where, layer=layer, **how)
-    if kind == "table":
-        return as_reference(orient(read_table(path), landmarks, "locations", path), coordinates=where, **how)
-    if kind == "folder":
-        raise PerlerFileError(
-            f"expected a reference as h5ad, csv, tsv or npz; found the folder {path}; name a file"
-        )
-    values, locations, genes, positions = read_npz(path, "locations")
-    where = positions if where is None else where
-    return as_reference(values, coordinates=where, locations=locations, genes=genes, **how)
+    return read_coordinates(path)
 
 
 @contextmanager
@@ -136,37 +166,3 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _existing(path: PathLike) -> Path:
-    path = Path(path)
-    if not path.exists():
-        raise PerlerFileError(f"expected a file at {path}; found none; check the path")
-    return path
-
-
-def _kind(path: Path) -> str:
-    name = path.name.lower()
-    if path.is_dir():
-        return "folder"
-    if name.endswith(TABLE_SUFFIXES):
-        return "table"
-    for suffix in ("h5ad", "npz"):
-        if name.endswith(f".{suffix}"):
-            return suffix
-    raise PerlerFileError(
-        f"expected a file ending in .h5ad, .npz, {', '.join(TABLE_SUFFIXES)}, or a 10x folder; found "
-        f"{path.name}; convert it, or give it the ending of what it is"
-    )
-
-
-def _read_h5ad(path: Path, backed: bool) -> anndata.AnnData:
-    try:
-        return anndata.read_h5ad(path, backed="r" if backed else None)
-    # HDF5 and AnnData raise whatever they stumble over in a damaged file.
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise PerlerFileError(
-            f"expected a complete h5ad file at {path}; found otherwise ({type(error).__name__}: {reason}); "
-            "fetch or write it again"
-        ) from error

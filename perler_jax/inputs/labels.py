@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from anndata.utils import make_index_unique
 
 from perler_jax.errors import PerlerInputError
 
@@ -18,6 +19,32 @@ Names: TypeAlias = Sequence[str] | np.ndarray | pd.Index
 
 def as_labels(names: Any, what: str, axis: str, expected: int) -> np.ndarray:
     """Names as a read-only array of str of its own; refuse a wrong number, blanks and repeats."""
+    texts = _texts(names, what, axis, expected)
+    repeated = pd.Index(texts).duplicated()
+    if repeated.any():
+        raise PerlerInputError(
+            f"expected unique {what} names; found {repeated.sum()} repeated "
+            f"({few(pd.unique(np.asarray(texts)[repeated]))}); merge or rename them: which one is meant "
+            "cannot be guessed"
+        )
+    return _sealed(texts)
+
+
+def as_gene_labels(names: Any, what: str, expected: int) -> tuple[np.ndarray, dict[str, str]]:
+    """Names of genes; repeated ones are made unique as AnnData does ("a", "a-1", "a-2").
+
+    Returns:
+        (genes,) names as of :func:`as_labels`, and what each of the repeated ones was called.
+    """
+    texts = pd.Index(_texts(names, what, "column", expected))
+    if texts.is_unique:
+        return _sealed(texts), {}
+    unique = make_index_unique(texts)
+    repeated = texts.duplicated(keep=False)
+    return _sealed(unique), dict(zip(unique[repeated], texts[repeated], strict=True))
+
+
+def _texts(names: Any, what: str, axis: str, expected: int) -> list[str]:
     raw = np.asarray(names, dtype=object)
     if raw.shape != (expected,):
         raise PerlerInputError(
@@ -31,13 +58,10 @@ def as_labels(names: Any, what: str, axis: str, expected: int) -> np.ndarray:
             f"expected a name for every {what}; found {blank.sum()} missing (first at position "
             f"{int(np.argmax(blank))}); name or drop them"
         )
-    repeated = pd.Index(texts).duplicated()
-    if repeated.any():
-        raise PerlerInputError(
-            f"expected unique {what} names; found {repeated.sum()} repeated "
-            f"({few(pd.unique(np.asarray(texts)[repeated]))}); merge or rename them: which one is meant "
-            "cannot be guessed"
-        )
+    return texts
+
+
+def _sealed(texts: Any) -> np.ndarray:
     labels = np.array(texts, dtype=str)
     labels.setflags(write=False)
     return labels

@@ -12,6 +12,8 @@ import scipy.sparse as sp
 from anndata.abc import CSCDataset, CSRDataset
 from jaxtyping import Bool, Float
 
+from perler_jax.inputs.lazy import LazyMatrix, is_lazy
+
 _PIECE = 2**23  # entries (as if dense) looked at in one go: 64 MB of float64
 _PASS_BYTES = 2**28  # what one pass over a backed file may keep in memory
 
@@ -27,8 +29,8 @@ class Survey(NamedTuple):
 
 
 def is_backed(values: Any) -> bool:
-    """Whether the values lie in a file and are read when asked for."""
-    return isinstance(values, h5py.Dataset | CSRDataset | CSCDataset)
+    """Whether the values lie in a file, or are a dask array, and are read when asked for."""
+    return isinstance(values, h5py.Dataset | CSRDataset | CSCDataset | LazyMatrix) or is_lazy(values)
 
 
 def layout(values: Any) -> str:
@@ -46,7 +48,7 @@ def read_only(values: np.ndarray) -> np.ndarray:
 def plain(values: Any) -> Any:
     """Sparse values as a SciPy CSR or CSC array that shares their memory, dense ones as a read-only view."""
     if is_backed(values):
-        return values
+        return LazyMatrix(values) if is_lazy(values) else values
     if not sp.issparse(values):
         return read_only(np.asarray(values))
     values = sp.csc_array(values) if values.format == "csc" else sp.csr_array(values)
@@ -68,6 +70,9 @@ def pieces(values: Any) -> Iterator[tuple[slice, slice, Any]]:
     by_column = layout(values) == "csc"
     length, across = (n_columns, n_rows) if by_column else (n_rows, n_columns)
     step = max(1, _PIECE // across)
+    if isinstance(values, LazyMatrix):  # whole blocks, none of them read twice, if they are not too large
+        block = values.chunk(1 if by_column else 0)
+        step = max(1, step // block) * block if block <= 4 * step else step
     for start in range(0, length, step):
         window = slice(start, min(start + step, length))
         if by_column:
@@ -143,7 +148,10 @@ def column_passes(values: Any, columns: np.ndarray, size: int) -> Iterator[np.nd
     at_once = size
     if is_backed(values) and layout(values) != "csc":
         dense = layout(values) == "dense"
-        entries = values.size if dense else values.group["data"].shape[0]
+        if isinstance(values, LazyMatrix):
+            entries = values.n_stored
+        else:
+            entries = values.size if dense else values.group["data"].shape[0]
         bytes_of_column = entries * (values.dtype.itemsize + (0 if dense else 8)) / values.shape[1]
         at_once = max(size, int(_PASS_BYTES // max(bytes_of_column, 1.0)) // size * size)
     for start in range(0, len(columns), at_once):

@@ -200,19 +200,35 @@ def read_raw(path: Path, separator: str, **options: Any) -> pd.DataFrame:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(
+    path: Path, what: str = "complete, well-formed file", also: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
     """Put what third-party readers raise at a missing or broken file into one clear sentence.
+
+    Args:
+        path: of the file.
+        what: was expected there.
+        also: kinds of error that a library raises beside the usual ones.
 
     Raises:
         PerlerFileError: in place of it.
     """
+    kinds: tuple[type[Exception], ...] = (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        zlib.error,
+        zipfile.BadZipFile,
+        *also,
+    )
     try:
         yield
-    except PerlerFileError:
+    except PerlerInputError:
         raise
-    except (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile) as error:
+    except kinds as error:
         reason = " ".join(str(error).split())
         raise PerlerFileError(
-            f"expected a complete, well-formed file at {path}; found otherwise ({type(error).__name__}: "
-            f"{reason}); fetch or write it again"
+            f"expected a {what} at {path}; found otherwise ({type(error).__name__}: {reason}); fetch or "
+            "write it again"
         ) from error

@@ -19,7 +19,7 @@ import numpy as np
 
 from perler_jax.errors import PerlerFileError
 from perler_jax.inputs.io import atomic_path
-from perler_jax.inputs.matrices import open_npz
+from perler_jax.inputs.readers.arrays import open_npz
 
 __all__ = ["Checkpoint", "fingerprint", "open_checkpoint"]
 

@@ -12,7 +12,7 @@ from anndata import AnnData
 from jaxtyping import Bool, Float, Int
 
 from perler_jax.errors import PerlerInputError
-from perler_jax.inputs.intake import layer_names
+from perler_jax.inputs.annotated import layer_names
 from perler_jax.inputs.labels import few, positions
 from perler_jax.trust.credible import credible_masks
 from perler_jax.trust.origins import OriginPosterior, Tempering

@@ -14,7 +14,7 @@ from perler_jax._typing import Float, Real
 from perler_jax.app.explorer.codec import PackedPatterns, pack_patterns
 from perler_jax.app.explorer.page import Blobs
 from perler_jax.errors import PerlerInputError
-from perler_jax.inputs.intake import layer_names
+from perler_jax.inputs.annotated import layer_names
 
 __all__ = ["SCALES", "colour_stops", "pack_quantities", "short_unit"]
 

@@ -1,0 +1,1 @@
+"""One file per kind of file that users bring; :mod:`perler_jax.inputs.readers.known` lists them."""
