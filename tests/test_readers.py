@@ -31,7 +31,7 @@ def adata():
     return part
 
 
-def write_10x_h5(path, version=3, kinds=("Gene Expression",) * 3, symbols=GENES):
+def write_10x_h5(path, version=3, kinds=("Gene Expression",) * 3, symbols=GENES, cells=CELLS):
     """As Cell Ranger writes it: columns of features x barcodes, texts of fixed width."""
     columns = sp.csr_matrix(COUNTS)
     with h5py.File(path, "w") as file:
@@ -39,7 +39,7 @@ def write_10x_h5(path, version=3, kinds=("Gene Expression",) * 3, symbols=GENES)
         group = file.create_group("matrix" if version == 3 else "dm6")
         group["data"], group["indices"] = columns.data.astype(np.int32), columns.indices.astype(np.int64)
         group["indptr"], group["shape"] = columns.indptr.astype(np.int64), np.array([3, 4], np.int32)
-        group["barcodes"] = np.array(CELLS, "S18")
+        group["barcodes"] = np.array(cells, "S18")
         names = group.create_group("features") if version == 3 else group
         names["id" if version == 3 else "genes"] = np.array(IDS, "S256")
         names["name" if version == 3 else "gene_names"] = np.array(symbols, "S256")

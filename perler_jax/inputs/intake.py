@@ -22,6 +22,7 @@ from perler_jax.inputs.labels import Names
 from perler_jax.inputs.names import GeneNames
 from perler_jax.inputs.places import in_order, with_positions
 from perler_jax.inputs.scales import LOGARITHMS, ReferenceNormalisation, Scale
+from perler_jax.inputs.spatial_tables import is_spatialdata, positions_of, table_of
 from perler_jax.inputs.storage import dense_float, gather, is_backed, plain
 
 __all__ = ["as_cells", "as_reference"]
@@ -39,6 +40,7 @@ def as_cells(
     scale: Scale = "auto",
     gene_key: str | None = None,
     use_raw: bool = False,
+    table: str | None = None,
 ) -> CellExpression:
     """Make a :class:`CellExpression` from what users have.
 
@@ -52,6 +54,7 @@ def as_cells(
             "centred", "binary", or "auto", which lets the values tell.
         gene_key: column of the AnnData's ``var`` to take the names of genes from, in place of its index.
         use_raw: take the AnnData's ``.raw`` in place of X and ``var``.
+        table: of a SpatialData; not needed where it has one.
 
     Warns:
         PerlerWarning: names that repeat, cells without any value, or a log scale whose values look linear.
@@ -63,6 +66,8 @@ def as_cells(
         _require_alone(source, scale, Part(layer, gene_key, use_raw), genes, cells)
         return source
     part = Part(layer, gene_key, use_raw)
+    if is_spatialdata(source):
+        source = table_of(source, table)
     values, rows, columns, names = _labelled(source, part, cells, genes, "cells x genes")
     expression = CellExpression(values, rows, columns, scale, layer, names)
     seen = expression.survey
@@ -88,6 +93,7 @@ def as_reference(
     normalisation: ReferenceNormalisation = "auto",
     gene_key: str | None = None,
     use_raw: bool = False,
+    table: str | None = None,
 ) -> SpatialReference:
     """Make a :class:`SpatialReference` from what users have.
 
@@ -106,6 +112,7 @@ def as_reference(
             the median total; "auto" is "none".
         gene_key: as of :func:`as_cells`.
         use_raw: likewise.
+        table: likewise; positions are the centres of what the table annotates, unless it has its own.
 
     Warns:
         PerlerWarning: positions that are not used, names that repeat, a maximum that suggests another scale.
@@ -118,6 +125,10 @@ def as_reference(
         _require_alone(source, scale, part, genes, locations)
         reference = source
     else:
+        if is_spatialdata(source):
+            whole, source = source, table_of(source, table)
+            if coordinates is None and "spatial" not in source.obsm:
+                coordinates = positions_of(whole, source)
         source, coordinates = with_positions(source, coordinates)
         values, rows, columns, names = _labelled(source, part, locations, genes, "locations x landmarks")
         reference = SpatialReference(

@@ -29,7 +29,8 @@ class LazyMatrix:
     def __post_init__(self) -> None:
         if not all(np.isfinite(self.source.shape)):
             raise PerlerInputError(
-                f"expected a dask array of known shape; found {self.source.shape}; call compute_chunk_sizes() on it"
+                f"expected a dask array of known shape; found {self.source.shape}; call "
+                "compute_chunk_sizes() on it"
             )
 
     @property

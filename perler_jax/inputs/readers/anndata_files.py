@@ -41,7 +41,13 @@ def read_zarr_table(path: Path, backed: bool) -> AnnData:
         PerlerFileError: damaged, or pieces of a sparse matrix are missing, which zarr reads as zeros.
     """
     with reading(path, "complete zarr folder", also=_DAMAGE):
-        group: Any = zarr.open_group(str(path), mode="r")
+        group: Any = zarr.open_group(str(path), mode="r", use_consolidated=False)  # as it is
+        lacking = [name for name in ("obs", "var") if name not in group]
+        if lacking:
+            raise PerlerFileError(
+                f"expected obs and var in {path}; found no {' and no '.join(lacking)}; fetch or "
+                "write it again"
+            )
         _require_pieces(group, path)
         if not backed:
             return anndata.read_zarr(str(path))

@@ -7,13 +7,25 @@ from perler_jax.inputs.readers.anndata_files import H5AD, ZARR
 from perler_jax.inputs.readers.arrays import NPZ
 from perler_jax.inputs.readers.delimited import TABLE
 from perler_jax.inputs.readers.foreign import advice
+from perler_jax.inputs.readers.platforms import SPACE_RANGER, XENIUM
 from perler_jax.inputs.readers.reader import Reader
+from perler_jax.inputs.readers.spatialdata_zarr import SPATIALDATA
 from perler_jax.inputs.readers.tenx_folder import TENX_FOLDER
 from perler_jax.inputs.readers.tenx_h5 import TENX_H5
 
 __all__ = ["READERS", "find_reader"]
 
-READERS: tuple[Reader, ...] = (H5AD, TENX_H5, TABLE, NPZ, ZARR, TENX_FOLDER)
+READERS: tuple[Reader, ...] = (
+    H5AD,
+    TENX_H5,
+    TABLE,
+    NPZ,
+    SPATIALDATA,
+    ZARR,
+    SPACE_RANGER,
+    XENIUM,
+    TENX_FOLDER,
+)
 
 
 def find_reader(path: Path) -> Reader:
@@ -34,7 +46,7 @@ def find_reader(path: Path) -> Reader:
             f"expected a file, a .zarr or a folder with {folders}; found the folder {path} with {inside}; "
             "name the file, or the folder that holds these"
         )
-    endings = ", ".join(reader.ending for reader in READERS if reader.ending.startswith("."))
+    endings = ", ".join(dict.fromkeys(each.ending for each in READERS if each.ending.startswith(".")))
     raise PerlerFileError(
         f"expected a file ending in {endings}; found {path.name}; "
         + (advice(path) or "convert it, or give it the ending of what it is")

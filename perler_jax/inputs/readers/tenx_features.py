@@ -12,7 +12,7 @@ from anndata import AnnData
 from perler_jax.errors import PerlerFileError
 from perler_jax.inputs.labels import few
 
-__all__ = ["annotated"]
+__all__ = ["annotated", "feature_names"]
 
 logger = logging.getLogger("perler_jax")
 
@@ -66,12 +66,13 @@ def annotated(
                 few(sorted(set(np.asarray(kinds)[~keep]))),
             )
             values, var = values[:, keep], var[keep]
-    names = pd.Index(_names(var, landmarks, path), dtype=object)
+    names = pd.Index(feature_names(var, landmarks, path), dtype=object)
     obs = pd.DataFrame(index=pd.Index(barcodes, dtype=object))
     return AnnData(values, obs, var.set_index(names))
 
 
-def _names(var: pd.DataFrame, landmarks: Sequence[str] | np.ndarray | None, path: Path) -> np.ndarray:
+def feature_names(var: pd.DataFrame, landmarks: Sequence[str] | np.ndarray | None, path: Path) -> np.ndarray:
+    """What genes are called: of the columns gene_ids and gene_symbols, as :func:`annotated` says."""
     identifiers = var["gene_ids"].to_numpy(object)
     if "gene_symbols" not in var:
         return identifiers

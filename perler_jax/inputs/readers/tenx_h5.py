@@ -5,6 +5,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 from perler_jax.errors import PerlerFileError
@@ -13,7 +14,9 @@ from perler_jax.inputs.readers.reader import Content, Reader, Request
 from perler_jax.inputs.readers.tenx_features import annotated
 from perler_jax.inputs.tables import reading
 
-__all__ = ["TENX_H5"]
+__all__ = ["TENX_H5", "read_features"]
+
+_ALSO = (RuntimeError, TypeError)
 
 
 def _read(path: Path, request: Request) -> Content:
@@ -22,28 +25,40 @@ def _read(path: Path, request: Request) -> Content:
     Raises:
         PerlerFileError: another HDF5 file, truncated, without a part, or with parts that do not fit.
     """
-    with reading(path, also=(RuntimeError, TypeError)), h5py.File(path, "r") as file:
+    with reading(path, also=_ALSO), h5py.File(path, "r") as file:
         group = _group(file, path)
         parts = {key: group[key][()] for key in ("data", "indices", "indptr", "shape")}
-        barcodes = _texts(group["barcodes"])
-        if "features" in group:
-            features = group["features"]
-            identifiers, symbols = _texts(features["id"]), _texts(features["name"])
-            kinds = _texts(features["feature_type"]) if "feature_type" in features else None
-        else:
-            identifiers, symbols, kinds = _texts(group["genes"]), _texts(group["gene_names"]), None
+        barcodes, features = _texts(group["barcodes"]), _features(group)
         n_features, n_barcodes = (int(size) for size in parts["shape"])
         # Columns of features x barcodes are rows of barcodes x features: the same arrays.
         counts: Any = sp.csr_array(
             (parts["data"], parts["indices"], parts["indptr"]), shape=(n_barcodes, n_features)
         )
         counts.check_format(full_check=True)
-    if (n_features, n_barcodes) != (len(identifiers), len(barcodes)) or len(symbols) != n_features:
+    if (n_features, n_barcodes) != (len(features), len(barcodes)):
         raise PerlerFileError(
             f"expected the names of {n_features} features and {n_barcodes} barcodes in {path}; found "
-            f"{len(identifiers)} and {len(barcodes)}; fetch or write it again"
+            f"{len(features)} and {len(barcodes)}; fetch or write it again"
         )
-    return Content(annotated(counts, barcodes, identifiers, symbols, kinds, request.landmarks, path))
+    kinds = features["kind"].to_numpy(object) if "kind" in features else None
+    ids, symbols = (features[column].to_numpy(object) for column in ("gene_ids", "gene_symbols"))
+    return Content(annotated(counts, barcodes, ids, symbols, kinds, request.landmarks, path))
+
+
+def read_features(path: Path) -> pd.DataFrame:
+    """Columns gene_ids, gene_symbols and, where the file says, kind of the features; errors as on reading."""
+    with reading(path, also=_ALSO), h5py.File(path, "r") as file:
+        return _features(_group(file, path))
+
+
+def _features(group: h5py.Group) -> pd.DataFrame:
+    if "features" not in group:
+        return pd.DataFrame({"gene_ids": _texts(group["genes"]), "gene_symbols": _texts(group["gene_names"])})
+    features = group["features"]
+    columns = {"gene_ids": _texts(features["id"]), "gene_symbols": _texts(features["name"])}
+    if "feature_type" in features:
+        columns["kind"] = _texts(features["feature_type"])
+    return pd.DataFrame(columns)
 
 
 def _group(file: h5py.File, path: Path) -> h5py.Group:
