@@ -24,6 +24,7 @@ from perler_jax.evidence import CellEvidence
 from perler_jax.fit import PerlerFit
 from perler_jax.held_out.cross_validation import correlation, roc_auc
 from perler_jax.idle_card import warn_of_idle_card
+from perler_jax.inputs.interface import speaking
 from perler_jax.inputs.scales import ReferenceNormalisation, Scale
 from perler_jax.problem import Problem, prepare_problem
 from perler_jax.reconstruction import gene_block_size, reconstruct_blocks
@@ -110,25 +111,26 @@ def fit_perler(
     seconds: dict[str, float] = {}
     with _stage("inputs", seconds):
         point = None if weights is None else weight_point(weights)
-        problem = prepare_problem(
-            cells,
-            reference,
-            settings,
-            cells_scale=cells_scale,
-            cells_layer=cells_layer,
-            reference_scale=reference_scale,
-            reference_layer=reference_layer,
-            reference_normalisation=reference_normalisation,
-            cells_gene_key=cells_gene_key,
-            reference_gene_key=reference_gene_key,
-            cells_use_raw=cells_use_raw,
-            reference_use_raw=reference_use_raw,
-            coordinates=coordinates,
-            location_weights=location_weights,
-            evidence=evidence,
-            totals=totals,
-            covariance=covariance,
-        )
+        with speaking("fit"):
+            problem = prepare_problem(
+                cells,
+                reference,
+                settings,
+                cells_scale=cells_scale,
+                cells_layer=cells_layer,
+                reference_scale=reference_scale,
+                reference_layer=reference_layer,
+                reference_normalisation=reference_normalisation,
+                cells_gene_key=cells_gene_key,
+                reference_gene_key=reference_gene_key,
+                cells_use_raw=cells_use_raw,
+                reference_use_raw=reference_use_raw,
+                coordinates=coordinates,
+                location_weights=location_weights,
+                evidence=evidence,
+                totals=totals,
+                covariance=covariance,
+            )
         kept = problem.checkpoint(checkpoint)
     warn_of_idle_card()
     with device_precision(settings.dtype):

@@ -352,7 +352,7 @@ def test_broken_files_say_so_in_one_sentence(frame, tmp_path):
         "x.rds": r"ending in \.h5ad, .*found x\.rds; save it from R as h5ad: zellkonverter",
         "not.h5ad": "complete h5ad file",
         "cut.h5ad": "complete h5ad file",
-        "folder": r"a folder with matrix\.mtx, .*found the folder .* with nothing",
+        "folder": r"a folder with .*matrix\.mtx, .*found the folder .* with nothing",
         "cut.csv.gz": "complete, well-formed file",
         "cut.npz": "complete, well-formed file",
         "array.npz": "one array without a name",
@@ -364,7 +364,7 @@ def test_broken_files_say_so_in_one_sentence(frame, tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(PerlerInputError, match=r"1 columns of another kind \(b\)"):
         read_cells(tmp_path / "text.csv")
-    with pytest.raises(PerlerInputError, match=r"an h5ad file or a .zarr folder with backed=True"):
+    with pytest.raises(PerlerInputError, match=r"an h5ad file or .*with backed=True"):
         read_cells(tmp_path / "whole.csv.gz", backed=True)
     with pytest.raises(PerlerFileError, match="found the folder"):
         read_reference(tmp_path / "folder")

@@ -70,19 +70,27 @@ def with_raw(adata, genes):
 @pytest.mark.parametrize(
     ("cells", "reference", "told"),
     [
-        (table(IDS, 0, symbol=SYMBOLS, other=SYMBOLS[::-1]), table(SYMBOLS, 1), "cells_gene_key='symbol'"),
-        (table(SYMBOLS, 0), table(IDS, 1, kind=["a"] * 12, name=SYMBOLS), "reference_gene_key='name'"),
+        (
+            table(IDS, 0, symbol=SYMBOLS, other=SYMBOLS[::-1]),
+            table(SYMBOLS, 1),
+            "gene_key='symbol' for the cells",
+        ),
+        (
+            table(SYMBOLS, 0),
+            table(IDS, 1, kind=["a"] * 12, name=SYMBOLS),
+            "gene_key='name' for the reference",
+        ),
         (
             table(IDS, 0, symbol=SYMBOLS),
             table([f"probe{i}" for i in range(12)], 1, target=SYMBOLS),
-            "cells_gene_key='symbol' and reference_gene_key='target'",
+            "gene_key='symbol' for the cells and gene_key='target' for the reference",
         ),
-        (with_raw(table(SYMBOLS, 0), SYMBOLS[:2]), table(SYMBOLS, 1), "pass cells_use_raw=True"),
-        (table(SYMBOLS, 0), with_raw(table(SYMBOLS, 1), SYMBOLS[:2]), "pass reference_use_raw=True"),
+        (with_raw(table(SYMBOLS, 0), SYMBOLS[:2]), table(SYMBOLS, 1), "pass use_raw=True for the cells"),
+        (table(SYMBOLS, 0), with_raw(table(SYMBOLS, 1), SYMBOLS[:2]), "pass use_raw=True for the reference"),
         (
             with_raw(table(IDS, 0, symbol=SYMBOLS), IDS[:2]),
             table(SYMBOLS, 1),
-            "cells_use_raw=True and cells_gene_key='symbol'",
+            "use_raw=True and gene_key='symbol' for the cells",
         ),
         (table(SYMBOLS, 0), table(upper(SYMBOLS), 1), r"same case on both sides \(Gene0 ~ GENE0\)"),
         (
@@ -106,7 +114,7 @@ def test_names_that_fit_nowhere_are_not_made_up():
 def test_the_advice_works():
     cells, reference = table(IDS, 0, symbol=SYMBOLS), table(SYMBOLS, 1)
     settings = PerlerSettings(n_metagenes=3, folds=3)
-    with pytest.raises(PerlerInputError, match="cells_gene_key='symbol'"):
+    with pytest.raises(PerlerInputError, match="pass cells_gene_key='symbol' for the cells"):
         fit_perler(cells, reference, settings=settings, progress=False)
     fit = fit_perler(cells, reference, cells_gene_key="symbol", weights=(1.0, 0.0), progress=False)
     assert fit.landmarks.tolist() == SYMBOLS
@@ -114,7 +122,9 @@ def test_the_advice_works():
 
 def test_landmarks_that_lie_in_raw_are_told_where_the_minimum_is_reached():
     cells, reference = with_raw(table(SYMBOLS, 0), SYMBOLS[:6]), table(SYMBOLS, 1)
-    with pytest.warns(PerlerWarning, match=r"6 are dropped .*12 would be shared: pass cells_use_raw=True"):
+    with pytest.warns(
+        PerlerWarning, match=r"6 are dropped .*12 would be shared: pass use_raw=True for the cells"
+    ):
         assert len(aligned(cells, reference)) == 6
     assert len(aligned(cells, reference, {"use_raw": True})) == 12
     with pytest.raises(PerlerInputError, match=r"expected \.raw in the AnnData"):

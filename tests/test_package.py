@@ -25,6 +25,7 @@ LAYERS = [
     (
         "inputs",
         [
+            "interface",
             "labels",
             "names",
             "frames",

@@ -94,7 +94,7 @@ def test_a_broken_table_of_a_zarr(tmp_path):
     with pytest.raises(PerlerFileError, match=r"obs and var in .*found no var"):
         read_cells(path)
     shutil.rmtree(path / "tables" / "table")
-    with pytest.raises(PerlerInputError, match="one table, or its name, in the SpatialData; found no tables"):
+    with pytest.raises(PerlerInputError, match="one table, or its name in the SpatialData; found no tables"):
         read_cells(path)
 
 

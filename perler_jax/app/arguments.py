@@ -79,9 +79,10 @@ not how well it predicts."""
 
 _INFO = """\
 Says what a file is. Of a fit: version, sizes, settings, scores, and whether it is
-intact. Of data or a result: rows, columns, scale, positions. With two data files:
-how many gene names they share exactly, which is how many landmarks a fit would
-use at most. Without a file: the releases of perler-jax and of what it stands on,
+intact. Of data or a result: rows, columns, scale, positions, and what else could
+be taken from it (layers, .raw, columns that name genes, tables). With two data
+files: how many gene names they share exactly, which is how many landmarks a fit
+would use at most. Without a file: the releases of perler-jax and of what it stands on,
 the devices that JAX found, and whether a GPU is used."""
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from perler_jax.app.arguments import PROGRAM, build_parser
 from perler_jax.errors import PerlerInputError, PerlerWarning
+from perler_jax.inputs.interface import speaking
 
 __all__ = ["main"]
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = build_parser().parse_args(argv)
     except SystemExit as ended:  # argparse has said why: 0 after help, 2 on wrong usage
         return int(ended.code or 0)
-    with _messages(arguments.quiet):
+    with _messages(arguments.quiet), speaking("command line"):
         try:
             _run(arguments)
             sys.stdout.flush()

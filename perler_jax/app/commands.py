@@ -55,7 +55,8 @@ def simulate(arguments: argparse.Namespace) -> None:
 
 def fit(arguments: argparse.Namespace) -> None:
     """Fit, save, reconstruct if asked to, and print a summary."""
-    inputs = [arguments.cells, arguments.reference, arguments.coordinates, arguments.location_weights]
+    where = None if arguments.coordinates is None else Path(arguments.coordinates)
+    inputs = [arguments.cells, arguments.reference, where, arguments.location_weights]
     check_output(arguments.out, ".npz", inputs)
     if arguments.result is not None:
         check_output(arguments.result, ".h5ad", inputs)
@@ -152,6 +153,9 @@ def _inputs(arguments: argparse.Namespace) -> tuple[CellExpression, SpatialRefer
             coordinates=arguments.coordinates,
             landmarks=landmarks,
             layer=arguments.reference_layer,
+            gene_key=arguments.reference_gene_key,
+            use_raw=arguments.reference_use_raw,
+            table=arguments.reference_table,
             scale=arguments.reference_scale,
             normalisation=arguments.reference_normalisation,
         )
@@ -170,6 +174,9 @@ def _cells(arguments: argparse.Namespace, landmarks: np.ndarray) -> CellExpressi
         layer=arguments.layer,
         scale=arguments.cells_scale,
         backed=arguments.backed,
+        gene_key=arguments.gene_key,
+        use_raw=arguments.use_raw,
+        table=arguments.table,
     )
 
 

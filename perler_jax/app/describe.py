@@ -7,18 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import anndata
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
 from perler_jax.app.lines import Pairs
-from perler_jax.errors import PerlerFileError
 from perler_jax.inputs.annotated import layer_names
 from perler_jax.inputs.data import SpatialReference
+from perler_jax.inputs.frames import name_columns
 from perler_jax.inputs.intake import as_cells, as_reference
 from perler_jax.inputs.io import read_cells, read_reference
-from perler_jax.inputs.readers.arrays import open_npz
-from perler_jax.inputs.tables import TABLE_SUFFIXES, read_table, reading
+from perler_jax.inputs.places import places_elsewhere
+from perler_jax.inputs.readers.anndata_files import H5AD
+from perler_jax.inputs.readers.arrays import NPZ, open_npz
+from perler_jax.inputs.readers.delimited import TABLE
+from perler_jax.inputs.readers.known import find_reader
+from perler_jax.inputs.readers.reader import Request
+from perler_jax.inputs.readers.spatialdata_zarr import SPATIALDATA, table_names
+from perler_jax.inputs.tables import TABLE_SUFFIXES, read_table
 from perler_jax.saved_fit import SavedFit, read_saved_fit
 from perler_jax.settings import PerlerSettings
 
@@ -82,29 +88,24 @@ def describe_file(path: Path) -> tuple[Pairs, Sequence[str] | None]:
     Raises:
         PerlerFileError: missing, damaged, or of an unknown kind.
     """
-    if not path.exists():
-        raise PerlerFileError(f"expected a file at {path}; found none; check the path")
-    if path.suffix == ".h5ad":
-        return _describe_h5ad(path)
-    if is_table(path):
+    reader = find_reader(path)
+    if reader is TABLE:
         table = read_table(path)
-        return {"kind": "table", "rows": _few(table.index), "columns": _few(table.columns)}, possible_genes(
-            table
-        )
-    keys = _npz_keys(path) if path.suffix == ".npz" else set()
-    if path.suffix == ".npz" and not keys & {"cells", "locations"}:  # a fit, or the reader says what else
-        fit = read_saved_fit(path)
-        made = {
-            "kind": f"fit by perler_jax {fit.written_by or '(release not kept)'}",
-            "intact": "yes, by checksums",
-        }
-        return made | describe_fit(fit), None
-    if "locations" in keys:
-        reference = read_reference(path)
-        return _describe_reference(reference), list(reference.genes)
-    cells = read_cells(path)
-    pairs = {"kind": "cells", "cells": _few(cells.cells), "genes": _few(cells.genes), "scale": cells.scale}
-    return pairs, list(cells.genes)
+        pairs = {"kind": "table", "rows": _few(table.index), "columns": _few(table.columns)}
+        return pairs, possible_genes(table)
+    if reader is NPZ:
+        return _describe_npz(path)
+    if reader is SPATIALDATA and len(names := table_names(path)) != 1:
+        return {"kind": reader.name, "tables": ", ".join(names) or "none"}, None
+    source = reader.read(path, Request(backed="backed" in reader.options)).source
+    try:
+        pairs = _describe_annotated(source)
+        if reader is not H5AD:
+            pairs = {"kind": f"{pairs.pop('kind')}, in {reader.name}"} | pairs
+        return pairs, list(source.var_names)
+    finally:
+        if source.isbacked:
+            source.file.close()
 
 
 def is_table(path: Path) -> bool:
@@ -123,31 +124,61 @@ def possible_genes(table: pd.DataFrame) -> list[str]:
     return names
 
 
-def _describe_h5ad(path: Path) -> tuple[Pairs, list[str]]:
-    with reading(path):
-        table = anndata.read_h5ad(path, backed="r")
-    try:
-        rows, genes, names = _few(table.obs_names), _few(table.var_names), list(table.var_names)
-        extra = {"layers": ", ".join(layer_names(table)), "obs": ", ".join(table.obs.columns)}
-        extra = {name: text for name, text in extra.items() if text}
-        if "perler" in table.uns:
-            made = table.uns["perler"]
-            pairs = {
-                "kind": f"reconstruction by perler_jax {made['perler_jax']}",
-                "locations": f"{rows}, {_extent(table.obsm.get('spatial'))}",
-                "genes": genes,
-                "units": str(made["units"]),
-                "weights": f"alpha {made['alpha']:.4g}, beta {made['beta']:.4g}",
-                "landmarks": str(made["n_landmarks"]),
-            }
-        elif "spatial" in table.obsm:
-            pairs = _describe_reference(as_reference(table)) | extra
-        else:
-            kind = "cells (or a reference without positions)"
-            pairs = {"kind": kind, "cells": rows, "genes": genes, "scale": as_cells(table).scale} | extra
-    finally:
-        table.file.close()
-    return pairs, names
+def _describe_npz(path: Path) -> tuple[Pairs, Sequence[str] | None]:
+    keys = _npz_keys(path)
+    if not keys & {"cells", "locations"}:  # a fit, or the reader says what else
+        fit = read_saved_fit(path)
+        made = {
+            "kind": f"fit by perler_jax {fit.written_by or '(release not kept)'}",
+            "intact": "yes, by checksums",
+        }
+        return made | describe_fit(fit), None
+    if "locations" in keys:
+        reference = read_reference(path)
+        return _describe_reference(reference), list(reference.genes)
+    cells = read_cells(path)
+    pairs = {"kind": "cells", "cells": _few(cells.cells), "genes": _few(cells.genes), "scale": cells.scale}
+    return pairs, list(cells.genes)
+
+
+def _describe_annotated(table: AnnData) -> Pairs:
+    rows, genes = _few(table.obs_names), _few(table.var_names)
+    if "perler" in table.uns:
+        made = table.uns["perler"]
+        return {
+            "kind": f"reconstruction by perler_jax {made['perler_jax']}",
+            "locations": f"{rows}, {_extent(table.obsm.get('spatial'))}",
+            "genes": genes,
+            "units": str(made["units"]),
+            "weights": f"alpha {made['alpha']:.4g}, beta {made['beta']:.4g}",
+            "landmarks": str(made["n_landmarks"]),
+        } | _offers(table)
+    if "spatial" in table.obsm:
+        return _describe_reference(as_reference(table)) | _offers(table)
+    kind = "cells (or a reference without positions)"
+    return {"kind": kind, "cells": rows, "genes": genes, "scale": as_cells(table).scale} | _offers(table)
+
+
+def _offers(table: AnnData) -> Pairs:
+    """What else could be taken from an AnnData, and by which option; only what there is."""
+    names = [f"{name} ({_example(table.var[name])})" for name in name_columns(table.var)]
+    shapes = [f"{key} ({' x '.join(map(str, np.shape(table.obsm[key])))})" for key in table.obsm]
+    lying = "" if "spatial" in table.obsm else places_elsewhere(table)
+    raw = "" if table.raw is None else f"{_few(table.raw.var_names)} genes: --use-raw"
+    names_in_raw = [] if table.raw is None else name_columns(table.raw.var)
+    offered = {
+        "layers": ", ".join(layer_names(table)),
+        "raw": raw + (f", with names in {', '.join(names_in_raw)}" if names_in_raw else ""),
+        "obs": ", ".join(map(str, table.obs.columns)),
+        "names in var": f"{', '.join(names)}: --gene-key" if names else "",
+        "obsm": ", ".join(shapes),
+        "positions": lying,
+    }
+    return {name: text for name, text in offered.items() if text}
+
+
+def _example(column: pd.Series) -> str:
+    return next((str(each) for each in column if not pd.isna(each)), "")
 
 
 def _describe_reference(reference: SpatialReference) -> Pairs:

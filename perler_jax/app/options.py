@@ -28,14 +28,15 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     """Arguments of `fit`; those named like a field of `PerlerSettings` set it, and None leaves it alone."""
     add_cells(
         parser,
-        "dissociated cells: .h5ad, .npz, a 10x folder, or a table (.csv, .tsv, .txt, also .gz; either way "
-        "round); raw counts are best",
+        "dissociated cells: .h5ad, .zarr (AnnData or SpatialData), 10x .h5 or folder, .npz, or a table "
+        "(.csv, .tsv, .txt, also .gz; either way round); raw counts are best",
     )
     parser.add_argument(
         "reference",
         type=Path,
         metavar="REFERENCE",
-        help="landmarks at known locations: .h5ad (positions in obsm['spatial']), .npz, or a table",
+        help="landmarks at known locations: the same, or a Space Ranger or Xenium folder; positions are "
+        "those in obsm['spatial']",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FIT.npz", help="the fit, to write")
     parser.add_argument(
@@ -44,10 +45,10 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     inputs = parser.add_argument_group("the reference")
     inputs.add_argument(
         "--coordinates",
-        type=Path,
-        metavar="TABLE",
-        help="positions of the locations, 2 or 3 columns with a header; matched by name if the first column "
-        "holds names, else in order",
+        metavar="WHERE",
+        help="positions of the locations, where they are not in obsm['spatial']: a table with 2 or 3 columns "
+        "and a header (matched by name if its first column holds names, else in order), or where they lie in "
+        "REFERENCE: a key of obsm (X_spatial), or columns of obs or of the table (x,y or x,y,z)",
     )
     inputs.add_argument(
         "--location-weights",
@@ -69,8 +70,9 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         help="median brings every location of a map of counts to the median total (default: auto)",
     )
     inputs.add_argument(
-        "--reference-layer", metavar="NAME", help="layer of the reference's h5ad to use in place of X"
+        "--reference-layer", metavar="NAME", help="layer of the reference to use in place of X"
     )
+    _add_names(inputs, "reference-")
 
     defaults = PerlerSettings()
     method = parser.add_argument_group("method")
@@ -170,7 +172,8 @@ def add_cells(parser: argparse.ArgumentParser, about: str) -> None:
     """The file of cells, and how to read it."""
     parser.add_argument("cells", type=Path, metavar="CELLS", help=about)
     group = parser.add_argument_group("the cells")
-    group.add_argument("--layer", metavar="NAME", help="layer of the h5ad to use in place of X")
+    group.add_argument("--layer", metavar="NAME", help="layer to use in place of X (h5ad, .zarr)")
+    _add_names(group, "")
     group.add_argument(
         "--cells-scale",
         choices=get_args(Scale),
@@ -179,7 +182,25 @@ def add_cells(parser: argparse.ArgumentParser, about: str) -> None:
         "(natural), log2, centred, binary (default: auto, by the values)",
     )
     group.add_argument(
-        "--backed", action="store_true", help="leave the h5ad's X on disk and read it piece by piece"
+        "--backed", action="store_true", help="leave the values on disk and read them piece by piece"
+    )
+
+
+def _add_names(group: argparse._ArgumentGroup, side: str) -> None:
+    """Where names and values are taken from in an AnnData, and which table of a SpatialData."""
+    group.add_argument(
+        f"--{side}gene-key",
+        metavar="COLUMN",
+        help="column of var that names the genes (gene_symbols, gene_ids), where the names of the table are "
+        "of another kind than those of the other side; `perler-jax info` shows the columns",
+    )
+    group.add_argument(
+        f"--{side}use-raw",
+        action="store_true",
+        help="take .raw, where scanpy keeps all genes once X is cut down to variable ones",
+    )
+    group.add_argument(
+        f"--{side}table", metavar="NAME", help="which table of a SpatialData (needed if there are several)"
     )
 
 

@@ -9,6 +9,7 @@ from anndata import AnnData
 
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.frames import in_memory, is_text, name_columns
+from perler_jax.inputs.interface import argument
 from perler_jax.inputs.labels import few
 from perler_jax.inputs.names import GeneNames, OtherNames
 
@@ -31,7 +32,7 @@ class Part(NamedTuple):
     use_raw: bool = False
 
 
-def take(adata: AnnData, part: Part) -> tuple[Any, np.ndarray, np.ndarray, GeneNames]:
+def take(adata: AnnData, part: Part, side: str) -> tuple[Any, np.ndarray, np.ndarray, GeneNames]:
     """Values, names of rows, names of genes, and what else the genes are called.
 
     Raises:
@@ -39,10 +40,12 @@ def take(adata: AnnData, part: Part) -> tuple[Any, np.ndarray, np.ndarray, GeneN
     """
     if part.use_raw and part.layer is not None:
         raise PerlerInputError(
-            f"expected a layer or .raw; found both layer={part.layer!r} and use_raw=True; .raw has no layers"
+            f"expected a layer or .raw; found both {argument('layer', part.layer, side)} and "
+            f"{argument('use_raw', True, side)}; .raw has no layers"
         )
     if part.use_raw and adata.raw is None:
-        raise PerlerInputError("expected .raw in the AnnData (use_raw=True); found none; leave it out")
+        asked = argument("use_raw", True, side)
+        raise PerlerInputError(f"expected .raw in the AnnData ({asked}); found none; leave it out")
     values = adata.raw.X if part.use_raw else _layer(adata, part.layer)
     var = in_memory(adata.raw.var if part.use_raw else adata.var)
     genes = np.asarray(var.index if part.gene_key is None else _column(var, part.gene_key), dtype=object)
@@ -70,7 +73,7 @@ def _column(var: Any, gene_key: str) -> np.ndarray:
     if gene_key not in var.columns:
         raise PerlerInputError(
             f"expected a column {gene_key!r} of names in var; found {few(name_columns(var)) or 'none'} that "
-            "may name genes; give one of these, or leave gene_key out"
+            "may name genes; give one of these, or none"
         )
     genes = np.array(var[gene_key], dtype=object)
     blank = pd.isna(genes) | np.array([not str(name).strip() for name in genes])
@@ -87,19 +90,14 @@ def _others(adata: AnnData, part: Part) -> list[OtherNames]:
     """Every other way to name the genes, with the arguments that choose it."""
     found = []
     sources = [(in_memory(adata.var), False)]
-    if adata.raw is not None and part.layer is None:
+    if adata.raw is not None:
         sources.append((in_memory(adata.raw.var), True))
     for var, raw in sources:
         for key in [None, *(name for name in map(str, var.columns) if is_text(var[name]))]:
             if (key, raw) == (part.gene_key, part.use_raw):
                 continue
-            arguments = (
-                *(["use_raw=True"] if raw else []),
-                *([f"gene_key={key!r}"] if key is not None else []),
-            )
-            if not raw and part.use_raw:
-                arguments = ("use_raw=False", *arguments)
-            if key is None and part.gene_key is not None:
-                arguments = (*arguments, "gene_key=None")
-            found.append(OtherNames(arguments, var.index if key is None else var[key]))
+            arguments: list[tuple[str, Any]] = [] if raw == part.use_raw else [("use_raw", raw)]
+            arguments += [] if key == part.gene_key else [("gene_key", key)]
+            arguments += [("layer", None)] if raw and part.layer is not None else []
+            found.append(OtherNames(tuple(arguments), var.index if key is None else var[key]))
     return found

@@ -18,6 +18,7 @@ from perler_jax.inputs.checks import (
 )
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.frames import numbers_of
+from perler_jax.inputs.interface import argument
 from perler_jax.inputs.labels import Names
 from perler_jax.inputs.names import GeneNames
 from perler_jax.inputs.places import in_order, with_positions
@@ -67,7 +68,7 @@ def as_cells(
         return source
     part = Part(layer, gene_key, use_raw)
     if is_spatialdata(source):
-        source = table_of(source, table)
+        source = table_of(source, table, "cells")
     values, rows, columns, names = _labelled(source, part, cells, genes, "cells x genes")
     expression = CellExpression(values, rows, columns, scale, layer, names)
     seen = expression.survey
@@ -126,7 +127,7 @@ def as_reference(
         reference = source
     else:
         if is_spatialdata(source):
-            whole, source = source, table_of(source, table)
+            whole, source = source, table_of(source, table, "reference")
             if coordinates is None and "spatial" not in source.obsm:
                 coordinates = positions_of(whole, source)
         source, coordinates = with_positions(source, coordinates)
@@ -172,10 +173,11 @@ def _labelled(
     kind, about = type(source).__name__, GeneNames()
     names: tuple[Any, Any] | None = None
     if isinstance(source, AnnData):
-        values, obs_names, genes, about = take(source, part)
+        values, obs_names, genes, about = take(source, part, "cells" if "cells" in table else "reference")
         names = obs_names, genes
     elif part != Part():
-        given = ", ".join(f"{key}={value!r}" for key, value in part._asdict().items() if value)
+        side = "cells" if "cells" in table else "reference"
+        given = " and ".join(argument(*each, side) for each in part._asdict().items() if each[1])
         raise PerlerInputError(f"expected an AnnData with {given}; found {kind}; leave it out")
     elif isinstance(source, pd.DataFrame):
         values, names = numbers_of(source, f"every column of {table}"), (source.index, source.columns)

@@ -14,6 +14,7 @@ from anndata import AnnData
 from perler_jax.errors import PerlerFileError, PerlerInputError
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.intake import as_cells, as_reference
+from perler_jax.inputs.interface import argument
 from perler_jax.inputs.readers.known import READERS, find_reader
 from perler_jax.inputs.readers.reader import Content, Reader, Request
 from perler_jax.inputs.scales import ReferenceNormalisation, Scale
@@ -116,9 +117,8 @@ def _read(path: PathLike, request: Request, part: dict[str, Any]) -> tuple[Reade
     for option, value in given.items():
         if value and option not in reader.options:
             able = " or ".join(each.name for each in READERS if option in each.options)
-            raise PerlerInputError(
-                f"expected {able} with {option}={value!r}; found {path}; leave {option} out"
-            )
+            asked = argument(option, value, request.side)
+            raise PerlerInputError(f"expected {able} with {asked}; found {path}; leave it out")
     return reader, reader.read(path, request)
 
 
@@ -135,8 +135,8 @@ def _positions(coordinates: PathLike | Sequence[str], reader: Reader, content: C
         )
     if isinstance(content.source, AnnData) and coordinates in content.source.obsm:
         raise PerlerInputError(
-            f"expected coordinates={coordinates!r} to be a file or a key of obsm; found both; write ./{path} "
-            "for the file"
+            f"expected {argument('coordinates', coordinates)} to be a file or a key of obsm; found both; "
+            f"write ./{path} for the file"
         )
     return read_coordinates(path)
 

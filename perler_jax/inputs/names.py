@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from perler_jax.errors import PerlerInputError
+from perler_jax.inputs.interface import argument
 from perler_jax.inputs.labels import few
 
 __all__ = ["BY_INDEX", "GeneNames", "OtherNames", "better_names", "require_unique"]
@@ -21,11 +22,11 @@ class OtherNames(NamedTuple):
     """Names that could have been taken, and the arguments that take them.
 
     Attributes:
-        arguments: of `as_cells` and `as_reference`, such as ("use_raw=True",).
+        arguments: of `as_cells` and `as_reference`, such as (("use_raw", True),).
         names: (genes,) texts.
     """
 
-    arguments: tuple[str, ...]
+    arguments: tuple[tuple[str, Any], ...]
     names: Any
 
 
@@ -88,7 +89,7 @@ def better_names(
         for (for_cells, a), (for_reference, b) in product(*changed):
             found = len(a.keys() & b.keys())
             if found > best:
-                best, taken = found, [*for_cells, *for_reference]
+                best, taken = found, [each for each in (for_cells, for_reference) if each]
                 pair = next((f"{a[key]} ~ {b[key]}" for key in a if key in b and a[key] != b[key]), "")
                 how = [f"pass {' and '.join(taken)}"] if taken else []
                 how += [advice.format(pair)] if advice and pair else []
@@ -96,13 +97,13 @@ def better_names(
     return clause
 
 
-def _choices(names: np.ndarray, about: GeneNames, side: str) -> list[tuple[tuple[str, ...], list[str]]]:
-    """The names in use and the others, each with its arguments as `fit_perler` calls them."""
+def _choices(names: np.ndarray, about: GeneNames, side: str) -> list[tuple[str, list[str]]]:
+    """The names in use and the others, each with the arguments that take it."""
     others = [
-        (tuple(f"{side}_{argument}" for argument in other.arguments), _as_texts(other.names))
+        (" and ".join(argument(*each, side) for each in other.arguments) + f" for the {side}", other.names)
         for other in about.others
     ]
-    return [((), _as_texts(names)), *others]
+    return [(how, _as_texts(each)) for how, each in [("", names), *others]]
 
 
 def _as_texts(names: Any) -> list[str]:

@@ -11,6 +11,7 @@ from anndata import AnnData
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.checks import warn
 from perler_jax.inputs.frames import in_memory, is_number, numbers_of
+from perler_jax.inputs.interface import argument
 from perler_jax.inputs.labels import as_labels, few, near_misses
 
 __all__ = ["in_order", "places_elsewhere", "with_positions"]
@@ -54,16 +55,16 @@ def _named_positions(adata: AnnData, where: str | Sequence[str]) -> np.ndarray:
     """
     if isinstance(where, str) and where in adata.obsm:
         return np.asarray(adata.obsm[where])
-    columns, obs = _split_columns(where), in_memory(adata.obs)
-    lacking = [name for name in columns if name not in obs.columns]
+    wanted, obs = _split_columns(where), in_memory(adata.obs)
+    lacking = [name for name in wanted if name not in obs.columns]
     if lacking:
         hint = places_elsewhere(adata, always=True)
+        keys, columns = few(sorted(adata.obsm)) or "(none)", few(list(obs.columns), 8) or "(none)"
         raise PerlerInputError(
-            f"expected a key of obsm, or columns of obs, for coordinates={where!r}; found obsm keys "
-            f"{few(sorted(adata.obsm)) or '(none)'} and obs columns {few(list(obs.columns), 8) or '(none)'}"
-            f"{f'; {hint}' if hint else ''}"
+            f"expected a key of obsm, or columns of obs, for {argument('coordinates', where)}; found obsm keys "
+            f"{keys} and obs columns {columns}{f'; {hint}' if hint else ''}"
         )
-    return np.column_stack([np.asarray(obs[name]) for name in columns])
+    return np.column_stack([np.asarray(obs[name]) for name in wanted])
 
 
 def _split_columns(where: str | Sequence[str]) -> list[str]:
@@ -83,9 +84,14 @@ def places_elsewhere(adata: AnnData, *, always: bool = False) -> str:
     keys.sort(key=lambda key: (_USUAL not in key.lower(), key))
     if keys:
         others = f" ({few([repr(key) for key in keys[1:]])} may be meant as well)" if keys[1:] else ""
-        return f"obsm[{keys[0]!r}] has 2 or 3 numbers per location: pass coordinates={keys[0]!r}{others}"
+        how = argument("coordinates", keys[0])
+        return f"obsm[{keys[0]!r}] has 2 or 3 numbers per location: pass {how}{others}"
     columns = _usual_columns(in_memory(adata.obs))
-    return f"obs has the columns {', '.join(columns)}: pass coordinates={columns!r}" if columns else ""
+    return (
+        f"obs has the columns {', '.join(columns)}: pass {argument('coordinates', columns)}"
+        if columns
+        else ""
+    )
 
 
 def _usual_columns(table: Any) -> list[str]:
@@ -132,13 +138,13 @@ def with_positions(source: Any, coordinates: Any) -> tuple[Any, Any]:
         if coordinates is None and (columns := _usual_columns(source)):
             warn(
                 f"expected landmarks in every column; found {', '.join(columns)}, which look like positions; "
-                f"pass coordinates={columns!r} if they are"
+                f"pass {argument('coordinates', columns)} if they are"
             )
     elif named:
         kind = type(source).__name__
         raise PerlerInputError(
-            f"expected an AnnData or a DataFrame with coordinates={coordinates!r}; found {kind}; give the "
-            "positions themselves"
+            f"expected an AnnData or a DataFrame with {argument('coordinates', coordinates)}; found {kind}; "
+            "give the positions themselves"
         )
     return source, coordinates
 

@@ -9,6 +9,7 @@ import pandas as pd
 from anndata import AnnData
 
 from perler_jax.errors import PerlerInputError
+from perler_jax.inputs.interface import argument
 from perler_jax.inputs.labels import few
 
 __all__ = ["EXTRA", "choose_table", "is_spatialdata", "positions_of", "table_of"]
@@ -24,7 +25,7 @@ def is_spatialdata(source: Any) -> bool:
     return any(each.__name__ == "SpatialData" for each in type(source).__mro__) and hasattr(source, "tables")
 
 
-def choose_table(names: Sequence[str], wanted: str | None) -> str:
+def choose_table(names: Sequence[str], wanted: str | None, side: str) -> str:
     """The table that is meant: the one that was named, or the only one.
 
     Raises:
@@ -34,13 +35,14 @@ def choose_table(names: Sequence[str], wanted: str | None) -> str:
         return str(names[0] if wanted is None else wanted)
     asked = "one table, or its name" if wanted is None else f"the table {wanted!r}"
     raise PerlerInputError(
-        f"expected {asked} in the SpatialData; found {few(sorted(names)) or 'no tables'}; pass table='NAME'"
+        f"expected {asked} in the SpatialData; found {few(sorted(names)) or 'no tables'}; pass "
+        f"{argument('table', 'NAME', side)}"
     )
 
 
-def table_of(sdata: Any, wanted: str | None) -> AnnData:
+def table_of(sdata: Any, wanted: str | None, side: str) -> AnnData:
     """The table that is meant; errors as of :func:`choose_table`."""
-    return sdata.tables[choose_table([str(name) for name in sdata.tables], wanted)]
+    return sdata.tables[choose_table([str(name) for name in sdata.tables], wanted, side)]
 
 
 def positions_of(sdata: Any, table: AnnData) -> np.ndarray | None:

@@ -25,6 +25,11 @@ class Request(NamedTuple):
     backed: bool = False
     table: str | None = None
 
+    @property
+    def side(self) -> str:
+        """What arguments call it: "cells" or "reference"."""
+        return "cells" if self.rows == "cells" else "reference"
+
 
 class Content(NamedTuple):
     """What was read: an AnnData or a DataFrame with its own names, or an array and the names beside it."""

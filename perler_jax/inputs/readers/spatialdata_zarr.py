@@ -23,7 +23,7 @@ def table_names(path: Path) -> list[str]:
 
 
 def _read(path: Path, request: Request) -> Content:
-    name = choose_table(table_names(path), request.table)
+    name = choose_table(table_names(path), request.table, request.side)
     table = read_zarr_table(path / "tables" / name, request.backed)
     if request.rows == "cells" or "spatial" in table.obsm or "spatialdata_attrs" not in table.uns:
         return Content(table)
