@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 
 from perler_jax.inputs.data import SpatialReference
 
-__all__ = ["plain_fields", "result_shell", "units_of"]
+__all__ = ["missing_record", "plain_fields", "result_shell", "units_of"]
 
 
 def result_shell(
@@ -39,8 +39,23 @@ def result_shell(
     shell = AnnData(obs=pd.DataFrame(index=pd.Index(reference.locations.astype(str))), var=var)
     if reference.coordinates is not None:
         shell.obsm["spatial"] = np.array(reference.coordinates)
-    shell.uns["perler"] = about
+    shell.uns["perler"] = about | missing_record(reference)
     return shell
+
+
+def missing_record(reference: SpatialReference) -> dict[str, Any]:
+    """What of a reference was not measured and filled in, as plain values; nothing where all was measured."""
+    if reference.measured is None:
+        return {}
+    gaps = (~np.asarray(reference.measured)).sum(axis=0)
+    genes = reference.genes[gaps > 0]
+    return {
+        "filled": {
+            "genes": [str(name) for name in genes],
+            "locations": [int(count) for count in gaps[gaps > 0]],
+            "penalty": reference.penalty or 0.0,
+        }
+    }
 
 
 def plain_fields(value: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Literal
 from perler_jax.errors import PerlerInputError
 
 __all__ = [
+    "Missing",
     "NamedCovariance",
     "Noise",
     "Normalisation",
@@ -29,6 +30,7 @@ __all__ = [
 # binary: 0 and 1.
 Scale = Literal["auto", "counts", "linear", "log1p", "log2", "centred", "binary"]
 ReferenceNormalisation = Literal["auto", "none", "median"]
+Missing = Literal["refuse", "drop", "fill"]
 
 # Of the method: `PerlerSettings` says what each does.
 Reduction = Literal["plsc", "pca", "none"]

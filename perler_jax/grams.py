@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["LandmarkGrams", "blas_threads", "landmark_grams"]
+__all__ = ["LandmarkGrams", "blas_threads", "landmark_gram", "landmark_grams"]
 
 # Below this many landmarks a second BLAS thread costs more in waiting (60 times more beside a busy XLA
 # thread pool) than it saves.
@@ -55,10 +55,11 @@ def landmark_grams(
         reference: centred log2 expression of the landmarks at locations.
     """
     with blas_threads(cells.shape[1]):
-        return LandmarkGrams(_gram(cells), _gram(reference), len(reference))
+        return LandmarkGrams(landmark_gram(cells), landmark_gram(reference), len(reference))
 
 
-def _gram(values: Float[np.ndarray, "rows landmarks"]) -> Float[np.ndarray, "landmarks landmarks"]:
+def landmark_gram(values: Float[np.ndarray, "rows landmarks"]) -> Float[np.ndarray, "landmarks landmarks"]:
+    """The Gram matrix of one side, in float64."""
     total = np.zeros((values.shape[1], values.shape[1]))
     for start in range(0, len(values), _ROWS):
         block = np.asarray(values[start : start + _ROWS], np.float64)

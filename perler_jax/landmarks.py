@@ -9,6 +9,7 @@ from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.checks import warn
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.labels import few, near_misses
+from perler_jax.inputs.missing import FEWEST_LANDMARKS
 from perler_jax.inputs.names import better_names, require_unique
 
 __all__ = ["align_landmarks"]
@@ -17,7 +18,7 @@ logger = logging.getLogger("perler_jax")
 
 
 def align_landmarks(
-    cells: CellExpression, reference: SpatialReference, *, minimum: int = 3
+    cells: CellExpression, reference: SpatialReference, *, minimum: int = FEWEST_LANDMARKS
 ) -> Shaped[np.ndarray, " landmarks"]:
     """Names of the landmarks to use: shared by exact name, in reference order, varying on both sides.
 

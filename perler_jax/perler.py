@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from perler_jax.cell_weights import CellWeights
+from perler_jax.choices import Missing
 from perler_jax.density import cell_votes
 from perler_jax.em import fit_em, initial_params
 from perler_jax.em_loop import EMResult
@@ -62,6 +64,7 @@ def fit_perler(
     totals: Any = None,
     weights: tuple[float, float] | None = None,
     covariance: Any = None,
+    missing: Missing = "refuse",
     memory: Any = None,
     checkpoint: Any = None,
     progress: bool = True,
@@ -95,6 +98,9 @@ def fit_perler(
         weights: alpha and beta; given, nothing is held out and nothing tuned.
         covariance: (landmarks, landmarks) of log2 expression, for the distance in place of the one that the
             settings name: a DataFrame with landmark names, or an array in the order of the landmarks.
+        missing: what becomes of NaN in the reference, values that were not measured: "refuse"; "drop" leaves
+            out landmarks that have any; "fill" fills them in from the other landmarks (`as_reference`), and
+            scores each landmark where it was measured.
         memory: budget for what is held beyond the inputs, e.g. "1GB"; None takes what is fastest, which is
             little: cells x locations are never held.
         checkpoint: folder that keeps finished held-out fits and scores, so that the same call goes on from
@@ -130,6 +136,7 @@ def fit_perler(
                 evidence=evidence,
                 totals=totals,
                 covariance=covariance,
+                missing=missing,
             )
         kept = problem.checkpoint(checkpoint)
     warn_of_idle_card()
@@ -236,7 +243,8 @@ def _score_landmarks(
     )
     refitted = np.concatenate([block for _, block in made], axis=1)
     compare = roc_auc if problem.measure == "auc" else correlation
-    found = compare(*(problem.on_device(each.T) for each in (refitted, problem.reference)))
+    sides = (problem.on_device(each.T) for each in (refitted, problem.reference))
+    found = compare(*sides, None if problem.measured is None else jnp.asarray(problem.measured.T))
     return selection.score_table(problem, np.asarray(found))
 
 

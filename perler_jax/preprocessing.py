@@ -18,6 +18,7 @@ from perler_jax.choices import Normalisation
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.checks import warn_of_empty_cells
 from perler_jax.inputs.data import CellExpression, SpatialReference
+from perler_jax.inputs.missing import refilled
 from perler_jax.inputs.scales import LOGARITHMS, from_log
 
 __all__ = [
@@ -197,11 +198,22 @@ def cell_landmarks(
 
 
 def reference_landmarks(
-    reference: SpatialReference, landmarks: Shaped[np.ndarray, " landmarks"]
+    reference: SpatialReference,
+    landmarks: Shaped[np.ndarray, " landmarks"],
+    without: Shaped[np.ndarray, " held_out"] | None = None,
 ) -> Float[np.ndarray, "locations landmarks"]:
-    """Centred log2 expression of chosen landmarks at every location, float64."""
+    """Centred log2 expression of chosen landmarks at every location, float64.
+
+    Args:
+        reference: the map.
+        landmarks: names.
+        without: landmarks that are held out: what was not measured of the others is filled in without them.
+    """
     columns = pd.Index(reference.genes).get_indexer(landmarks)
-    values = np.asarray(reference.values[:, columns], np.float64)
+    values = reference.values
+    if without is not None and reference.measured is not None:
+        values = refilled(reference, without)
+    values = np.asarray(values[:, columns], np.float64)
     return centre(preprocess_reference(reference).apply(values))[0]
 
 

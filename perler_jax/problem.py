@@ -8,8 +8,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from perler_jax.choices import Missing
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence, check_evidence
 from perler_jax.grams import LandmarkGrams, landmark_grams
@@ -17,6 +18,7 @@ from perler_jax.held_out.cross_validation import Score
 from perler_jax.held_out.folds import make_folds
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.intake import as_cells, as_reference
+from perler_jax.inputs.interface import argument
 from perler_jax.inputs.scales import ReferenceNormalisation, Scale
 from perler_jax.landmarks import align_landmarks
 from perler_jax.metagenes import MetageneMap, clip_n_metagenes, reduce_landmarks
@@ -55,6 +57,7 @@ class Problem:
         log_location_weights: ln pi; None is uniform.
         evidence: what else is known of where each cell is from.
         covariance: of landmarks, for the distance in place of the one that the settings name.
+        measured: whether each value of the reference was measured; None: all were.
     """
 
     settings: PerlerSettings
@@ -71,6 +74,7 @@ class Problem:
     log_location_weights: Float[np.ndarray, " locations"] | None = None
     evidence: CellEvidence | None = None
     covariance: Float[np.ndarray, "landmarks landmarks"] | None = None
+    measured: Bool[np.ndarray, "locations landmarks"] | None = None
 
     def __repr__(self) -> str:
         return (
@@ -87,6 +91,10 @@ class Problem:
     def neighbours(self) -> Int[np.ndarray, "cells neighbours"] | None:
         """Of each cell in expression, found among genes that are no landmark; None where too few are."""
         return neighbours_without(self.expression, self.landmarks, self.preprocessing.apply)
+
+    def refill(self, fold: Int[np.ndarray, " width"]) -> Float[np.ndarray, "locations landmarks"]:
+        """The reference with its gaps filled without a trace of some landmarks."""
+        return reference_landmarks(self.atlas, self.landmarks, without=self.landmarks[fold])
 
     def on_device(self, values: Any) -> Array:
         """Numbers in the precision of the settings."""
@@ -141,7 +149,8 @@ class Problem:
         if jax.process_count() > 1:
             raise PerlerInputError("expected no checkpoint with several processes: folders may differ")
         marks = (self.settings, self.log_location_weights, self.covariance, self.evidence)
-        return open_checkpoint(folder, fingerprint(self.cells, self.reference, *marks))
+        given = [*marks] if self.measured is None else [*marks, self.measured]
+        return open_checkpoint(folder, fingerprint(self.cells, self.reference, *given))
 
 
 def prepare_problem(
@@ -163,6 +172,7 @@ def prepare_problem(
     cells_use_raw: bool = False,
     reference_use_raw: bool = False,
     coordinates: Any = None,
+    missing: Missing = "refuse",
 ) -> Problem:
     """Check and align everything that `fit_perler` was given; arguments and errors are its own."""
     expression = as_cells(
@@ -176,8 +186,16 @@ def prepare_problem(
         normalisation=reference_normalisation,
         gene_key=reference_gene_key,
         use_raw=reference_use_raw,
+        missing=missing,
     )
     landmarks = align_landmarks(expression, atlas)
+    measured = atlas.measured_at(landmarks)
+    if measured is not None and settings.refine:
+        raise PerlerInputError(
+            "expected refine=False with a reference that has gaps: refinements are chosen on whole patterns; "
+            f"found {(~measured.all(axis=0)).sum()} landmarks that were not measured everywhere; leave them "
+            f"out ({argument('missing', 'drop')}) or do not refine"
+        )
     preprocessing = preprocess_cells(expression, settings.normalisation, totals)
     y = cell_landmarks(expression, landmarks, preprocessing)
     h = reference_landmarks(atlas, landmarks)
@@ -204,6 +222,7 @@ def prepare_problem(
         reference=h,
         folds=folds,
         covariance=landmark_covariance(covariance, landmarks),
+        measured=measured,
         n_metagenes=n_metagenes,
         grams=grams,
         metagenes=reduce_landmarks(grams, n_metagenes=n_metagenes, reduction=settings.reduction),

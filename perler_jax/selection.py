@@ -92,6 +92,8 @@ def fit_folds(
         log_location_weights=problem.device_location_weights(),
         checkpoint=checkpoint,
         dtype=np.dtype(problem.settings.dtype),
+        measured=problem.measured,
+        refill=problem.refill,
         progress=_bar("held-out fits", progress),
         **problem.start_options(),
         **problem.em_options(tiles),
@@ -116,6 +118,7 @@ def choose_weights(
         matrix,
         problem.measure,
         problem.device_evidence(),
+        None if problem.measured is None else jnp.asarray(problem.measured),
         tiles,
     )
     points = usual_points(settings.search_used)

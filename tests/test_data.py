@@ -393,7 +393,10 @@ def test_wrong_references_are_refused():
     hole[3, 0] = np.nan
     partly = pd.DataFrame(values, ["u", "v", "w", "X", "Y", "q"])
     cases = [
-        (lambda: as_reference(missing), "1 such value .*nan at row w, gene b"),
+        (
+            lambda: as_reference(missing),
+            r"1 values missing \(NaN\), of 1 of 3 genes \(b\) at 1 of 6 locations",
+        ),
         (
             lambda: as_reference(frame, coordinates=values[:5]),
             r"coordinates of 6 locations .*found shape \(5, 3\)",

@@ -34,6 +34,8 @@ LAYERS = [
             "scales",
             "checks",
             "data",
+            "filling",
+            "missing",
             "annotated",
             "places",
             "spatial_tables",

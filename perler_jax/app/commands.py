@@ -158,6 +158,7 @@ def _inputs(arguments: argparse.Namespace) -> tuple[CellExpression, SpatialRefer
             table=arguments.reference_table,
             scale=arguments.reference_scale,
             normalisation=arguments.reference_normalisation,
+            missing=arguments.missing,
         )
 
     if is_table(arguments.reference) and arguments.reference.exists():

@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 
 from perler_jax.app.lines import Pairs
+from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.annotated import layer_names
 from perler_jax.inputs.data import SpatialReference
 from perler_jax.inputs.frames import name_columns
@@ -48,7 +49,7 @@ def describe_fit(fit: SavedFit) -> Pairs:
     pairs = {
         "cells": f"{_few(fit.cell_names)}, {fit.preprocessing.describe()['formula']}",
         "locations": f"{_few(fit.reference.locations)}, {_extent(fit.reference.coordinates)}",
-        "landmarks": _few(fit.landmarks),
+        "landmarks": _few(fit.landmarks) + _gaps(fit.reference.measured_at(fit.landmarks)),
         "settings": ", ".join(changed) or "defaults",
         "metagenes": str(fit.n_metagenes),
         "EM": f"{steps}, log-likelihood {per_cell:.3f} nats per cell",
@@ -154,7 +155,7 @@ def _describe_annotated(table: AnnData) -> Pairs:
             "landmarks": str(made["n_landmarks"]),
         } | _offers(table)
     if "spatial" in table.obsm:
-        return _describe_reference(as_reference(table)) | _offers(table)
+        return _describe_map(table, rows, genes) | _offers(table)
     kind = "cells (or a reference without positions)"
     return {"kind": kind, "cells": rows, "genes": genes, "scale": as_cells(table).scale} | _offers(table)
 
@@ -181,6 +182,15 @@ def _example(column: pd.Series) -> str:
     return next((str(each) for each in column if not pd.isna(each)), "")
 
 
+def _describe_map(table: AnnData, rows: str, genes: str) -> Pairs:
+    """A file with positions; one that cannot be used as it is is described too, with the reason."""
+    try:
+        return _describe_reference(as_reference(table))
+    except PerlerInputError as error:
+        kind = "reference (or cells with positions)"
+        return {"kind": kind, "locations": rows, "landmarks": genes, "not to be used as it is": str(error)}
+
+
 def _describe_reference(reference: SpatialReference) -> Pairs:
     return {
         "kind": "reference (or cells with positions)",
@@ -203,6 +213,18 @@ def _few(names: Sequence[Any] | pd.Index | np.ndarray) -> str:
     """How many, and the first ones."""
     shown = ", ".join(map(str, names[:3]))
     return f"{len(names)} ({shown}{', ...' if len(names) > 3 else ''})"
+
+
+def _gaps(measured: np.ndarray | None) -> str:
+    """How much of a map was not measured."""
+    if measured is None:
+        return ""
+    genes, locations = (int((~measured).any(axis=axis).sum()) for axis in (0, 1))
+    share = 100 * float((~measured).mean())
+    return (
+        f"; {genes} of them not measured at all of the locations ({share:.1f} % of the values, {locations} "
+        "locations): filled in, not scored"
+    )
 
 
 def _extent(coordinates: Any) -> str:

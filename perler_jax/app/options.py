@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from perler_jax.choices import (
+    Missing,
     NamedCovariance,
     Noise,
     Normalisation,
@@ -73,6 +74,14 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         "--reference-layer", metavar="NAME", help="layer of the reference to use in place of X"
     )
     _add_names(inputs, "reference-")
+    inputs.add_argument(
+        "--missing",
+        choices=get_args(Missing),
+        default="refuse",
+        help="values that were not measured (empty fields, NaN): refuse the reference, drop the landmarks "
+        "that have any, or fill them in from the other landmarks; what is filled in is not scored (default: "
+        "refuse)",
+    )
 
     defaults = PerlerSettings()
     method = parser.add_argument_group("method")

@@ -12,7 +12,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from perler_jax.evidence import CellEvidence
 from perler_jax.held_out.folds import HeldOutFits
@@ -32,13 +32,14 @@ def _fold_prediction(
     covariance: Covariance,
     landmark_covariance: Array | None,
     evidence: CellEvidence | None,
+    measured: Array | None,
     tiles: Tiles | None,
 ) -> Array:
     """(points, locations, width) prediction of one fold's genes."""
     if landmark_covariance is not None:
         covariance = fit.cell_loadings.T @ landmark_covariance @ fit.cell_loadings
     near, far = distance_space(
-        fit.params, cells @ fit.cell_loadings, reference @ fit.reference_loadings, covariance
+        fit.params, cells @ fit.cell_loadings, fit.locations(reference, measured), covariance
     )
     values = cells[:, fit.genes]
     return weighted_means(
@@ -66,11 +67,20 @@ def _over_folds(
 
 @jax.jit
 def correlation(
-    prediction: Float[Array, "*any locations"], reference: Float[Array, "*other locations"]
+    prediction: Float[Array, "*any locations"],
+    reference: Float[Array, "*other locations"],
+    measured: Bool[Array, "*other locations"] | None = None,
 ) -> Array:
-    """Pearson correlation over the last axis; zero where either side is constant."""
-    prediction = prediction - prediction.mean(axis=-1, keepdims=True)
-    reference = reference - reference.mean(axis=-1, keepdims=True)
+    """Pearson correlation over the last axis, of measured values; zero where either side is constant."""
+    if measured is None:
+        prediction = prediction - prediction.mean(axis=-1, keepdims=True)
+        reference = reference - reference.mean(axis=-1, keepdims=True)
+    else:
+        number = jnp.maximum(measured.sum(axis=-1, keepdims=True), 1)
+        prediction, reference = (
+            jnp.where(measured, each - jnp.where(measured, each, 0.0).sum(-1, keepdims=True) / number, 0.0)
+            for each in (prediction, reference)
+        )
     squared = jnp.sum(prediction**2, axis=-1) * jnp.sum(reference**2, axis=-1)
     varies = squared > 0
     # Where nothing varies the quotient and its derivative are kept finite.
@@ -80,20 +90,29 @@ def correlation(
 
 
 @jax.jit
-def roc_auc(prediction: Float[Array, "*any locations"], reference: Float[Array, "*other locations"]) -> Array:
-    """ROC AUC of a prediction for a reference that is on (above its mean) or off; ties count half."""
-    on = reference > reference.mean(axis=-1, keepdims=True)
+def roc_auc(
+    prediction: Float[Array, "*any locations"],
+    reference: Float[Array, "*other locations"],
+    measured: Bool[Array, "*other locations"] | None = None,
+) -> Array:
+    """ROC AUC of a prediction for a reference that is on (above its mean) or off; ties count half.
 
-    def one(values: Array, is_on: Array) -> Array:
-        ordered = jnp.sort(values)
+    Where some values were not measured, the others are ranked among themselves.
+    """
+    known = jnp.ones(reference.shape, bool) if measured is None else measured
+    number = jnp.maximum(known.sum(axis=-1, keepdims=True), 1)
+    on = known & (reference > jnp.where(known, reference, 0.0).sum(axis=-1, keepdims=True) / number)
+
+    def one(values: Array, is_on: Array, is_known: Array) -> Array:
+        ordered = jnp.sort(jnp.where(is_known, values, jnp.inf))
         below = jnp.searchsorted(ordered, values, side="left")
         upto = jnp.searchsorted(ordered, values, side="right")
         rank = 0.5 * (below + upto + 1)
         n_on = is_on.sum()
         wins = jnp.sum(jnp.where(is_on, rank, 0.0)) - n_on * (n_on + 1) / 2
-        return wins / jnp.maximum(n_on * (len(values) - n_on), 1)
+        return wins / jnp.maximum(n_on * (is_known.sum() - n_on), 1)
 
-    return jnp.vectorize(one, signature="(k),(k)->()")(prediction, on)
+    return jnp.vectorize(one, signature="(k),(k),(k)->()")(prediction, on, known)
 
 
 @functools.partial(jax.jit, static_argnames=("covariance", "score", "tiles"))
@@ -106,6 +125,7 @@ def held_out_scores(
     covariance: Literal["fitted", "pooled"] = "fitted",
     landmark_covariance: Float[Array, "landmarks landmarks"] | None = None,
     evidence: CellEvidence | None = None,
+    measured: Bool[Array, "locations landmarks"] | None = None,
     score: Score = "pearson",
     tiles: Tiles | None = None,
 ) -> Float[Array, "points landmarks"]:
@@ -119,6 +139,7 @@ def held_out_scores(
         covariance: of the distance.
         landmark_covariance: used in its place, carried into each fold's metagenes.
         evidence: what else is known of where each cell is from, as in the fits.
+        measured: whether each value of the reference was measured: the others are not scored. None: all.
         score: "pearson", or "auc" for binary references.
         tiles: tile sizes; None chooses them.
 
@@ -131,9 +152,10 @@ def held_out_scores(
     def one(item: tuple[HeldOutFits, WeightParams]) -> Array:
         fit, points = item
         prediction = _fold_prediction(
-            fit, points, cells, reference, covariance, landmark_covariance, evidence, tiles
+            fit, points, cells, reference, covariance, landmark_covariance, evidence, measured, tiles
         )
-        return measure(jnp.swapaxes(prediction, 1, 2), reference[:, fit.genes].T)
+        known = None if measured is None else measured[:, fit.genes].T
+        return measure(jnp.swapaxes(prediction, 1, 2), reference[:, fit.genes].T, known)
 
     scores = _over_folds(one, fits, weights)  # (folds, points, width)
     columns = jnp.where(fits.held, fits.genes, cells.shape[1]).reshape(-1)
@@ -152,6 +174,7 @@ def held_out_predictions(
     covariance: Literal["fitted", "pooled"] = "fitted",
     landmark_covariance: Float[Array, "landmarks landmarks"] | None = None,
     evidence: CellEvidence | None = None,
+    measured: Bool[Array, "locations landmarks"] | None = None,
     tiles: Tiles | None = None,
 ) -> Float[Array, "locations landmarks"]:
     """Predicted held-out landmarks (centred log2), at one weight point (1,) or one per fold (folds, 1)."""
@@ -159,7 +182,7 @@ def held_out_predictions(
     def one(item: tuple[HeldOutFits, WeightParams]) -> Array:
         fit, points = item
         return _fold_prediction(
-            fit, points, cells, reference, covariance, landmark_covariance, evidence, tiles
+            fit, points, cells, reference, covariance, landmark_covariance, evidence, measured, tiles
         )[0]
 
     predictions = _over_folds(one, fits, weights)  # (folds, locations, width)

@@ -6,6 +6,7 @@ folds run one after the other, or one per device where there are several (`use_d
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from perler_jax._typing import pytree
 from perler_jax.em_loop import StopRule
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
-from perler_jax.grams import LandmarkGrams, blas_threads, landmark_grams
+from perler_jax.grams import LandmarkGrams, blas_threads, landmark_gram, landmark_grams
 from perler_jax.held_out.fold_em import FoldEM
 from perler_jax.metagenes import Reduction, reduce_landmarks
 from perler_jax.mixture import MappingParams
@@ -43,6 +44,9 @@ class HeldOutFits:
         converged: (folds,) whether each EM run converged.
         votes: (folds, cells) how much each cell counts; None counts all alike.
         pull: evidence of each fold's own, in place of that of all (`neighbours.pull_folds`).
+        filled: (folds, gaps) what stands, in each fold, where the reference was not measured, row by row:
+            filled in without the fold's genes. None: there are no gaps.
+        shift: (folds, metagenes) what that adds to all locations, as each landmark's mean is taken off.
     """
 
     genes: Int[Array, "folds width"]
@@ -54,6 +58,37 @@ class HeldOutFits:
     converged: Bool[Array, " folds"]
     votes: Float[Array, "folds cells"] | None = None
     pull: CellEvidence | None = None
+    filled: Float[Array, "folds gaps"] | None = None
+    shift: Float[Array, "folds metagenes"] | None = None
+
+    def locations(
+        self, reference: Float[Array, "locations landmarks"], measured: Any = None
+    ) -> Float[Array, "locations metagenes"]:
+        """Metagenes of the locations in one fold (no leading axis of folds).
+
+        Args:
+            reference: centred log2 landmark expression, as in the fits.
+            measured: whether each value of it was measured.
+
+        Raises:
+            PerlerInputError: no mask for fits of a reference with gaps.
+        """
+        if self.filled is not None and self.shift is not None:
+            if measured is None:
+                raise PerlerInputError(
+                    "expected the mask of measured values with held-out fits of a reference that has gaps; "
+                    "found none; give measured=reference.measured_at(landmarks)"
+                )
+            gaps = jnp.nonzero(~jnp.asarray(measured), size=self.filled.shape[-1])
+            return reference.at[gaps].set(self.filled) @ self.reference_loadings + self.shift
+        return reference @ self.reference_loadings
+
+    def at_locations(self, locations: Int[np.ndarray, " some"], measured: Any) -> HeldOutFits:
+        """What is filled in at some of the locations only, these in their order."""
+        if self.filled is None:
+            return self
+        rows, _ = np.nonzero(~np.asarray(measured))
+        return dataclasses.replace(self, filled=self.filled[:, np.isin(rows, locations)])
 
     def __repr__(self) -> str:
         if not hasattr(self.cell_loadings, "shape"):
@@ -102,6 +137,8 @@ def fit_held_out(
     tiles: Tiles | None = None,
     checkpoint: Checkpoint | None = None,
     dtype: np.dtype | type = np.float32,
+    measured: Bool[np.ndarray, "locations landmarks"] | None = None,
+    refill: Callable[[Int[np.ndarray, " width"]], np.ndarray] | None = None,
     progress: Callable[[list], list] | Callable = iter,
 ) -> HeldOutFits:
     """Fit the mapping once per fold of landmarks, each time without any trace of the fold's genes.
@@ -125,6 +162,9 @@ def fit_held_out(
         tiles: tile sizes; None chooses them.
         checkpoint: keeps each fold when it is done, and is asked for it first.
         dtype: of the fits.
+        measured: whether each value of the reference was measured. None: all.
+        refill: fold -> the reference with what was not measured filled in without the fold's genes; needed
+            where there are gaps, or the genes held out would show through them.
         progress: wraps the iterable of folds, e.g. a progress bar.
     """
     width = max(len(fold) for fold in folds)
@@ -139,12 +179,22 @@ def fit_held_out(
             fold = folds[index]
             keep = np.ones(cells.shape[1], bool)
             keep[fold] = False
+            own, gaps = reference, {}
+            if measured is not None and refill is not None:
+                own = refill(fold)
+                known = dataclasses.replace(known, reference=landmark_gram(own))
+                change = own - reference
+                offset = np.take_along_axis(change, measured.argmax(axis=0)[None], axis=0)
+                gaps = {"filled": (own - offset)[~measured].astype(dtype)}
             maps = reduce_landmarks(known, n_metagenes=n_metagenes, reduction=reduction, keep=keep)
             of_cells = _widen(maps.cell_loadings, columns)
             of_reference = _widen(maps.reference_loadings, columns)
             with blas_threads(cells.shape[1]):
-                x, r = cells @ of_cells, reference @ of_reference
+                x, r = cells @ of_cells, own @ of_reference
+            if gaps:
+                gaps["shift"] = (offset[0] @ of_reference).astype(dtype)
             yield {
+                **gaps,
                 "genes": np.concatenate([fold, np.repeat(fold[:1], width - len(fold))]),
                 "held": np.arange(width) < len(fold),
                 "cell_loadings": of_cells.astype(dtype),

@@ -72,7 +72,7 @@ def pull_of_fold(
     return neighbour_evidence(
         fit.params,
         cells @ fit.cell_loadings,
-        reference @ fit.reference_loadings,
+        fit.locations(reference),
         jnp.asarray(coordinates, dtype),
         jnp.asarray(neighbours),
         sd,

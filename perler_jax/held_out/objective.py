@@ -150,5 +150,6 @@ def _term(
 ) -> tuple[Array, Array]:
     """One fold's part of J, and the scores (width,) of its genes."""
     fit, prediction = fold.fit, predict_fold(params, fold, data, covariance, solver)
-    scores = correlation(prediction.T, data.reference[:, fit.genes].T)
+    known = None if data.measured is None else data.measured[:, fit.genes].T
+    scores = correlation(prediction.T, data.reference[:, fit.genes].T, known)
     return jnp.where(fit.held, objective_terms(scores, objective), 0.0).sum(), scores

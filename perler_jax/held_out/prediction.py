@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from perler_jax._typing import pytree
@@ -83,6 +83,7 @@ class HeldOutData:
         squared_distances: (locations, neighbours) between them.
         landmark_covariance: (landmarks, landmarks) for the distance, in place of the fitted noise; or None.
         evidence: what else is known of where each cell is from, as in the fits; or None.
+        measured: (locations, landmarks) whether each value of the reference was measured; None: all were.
     """
 
     cells: Float[Array, "cells landmarks"]
@@ -93,6 +94,7 @@ class HeldOutData:
     squared_distances: Float[Array, "locations neighbours"] | None = None
     landmark_covariance: Float[Array, "landmarks landmarks"] | None = None
     evidence: CellEvidence | None = None
+    measured: Bool[Array, "locations landmarks"] | None = None
 
 
 def make_held_out_data(
@@ -102,6 +104,7 @@ def make_held_out_data(
     *,
     landmark_covariance: Float[np.ndarray, "landmarks landmarks"] | None = None,
     evidence: CellEvidence | None = None,
+    measured: Bool[np.ndarray, "locations landmarks"] | None = None,
     n_neighbours: int = _NEIGHBOURS,
     dtype: np.dtype | type = np.float32,
 ) -> HeldOutData:
@@ -113,6 +116,7 @@ def make_held_out_data(
         coordinates: of the locations; None: nothing can be smoothed.
         landmark_covariance: for the distance, in place of the fitted noise.
         evidence: what else is known of where each cell is from, as in the fits.
+        measured: whether each value of the reference was measured: the others are not scored. None: all.
         n_neighbours: where the Gaussian is cut, itself counted: a fixed number, so that the pattern does not
             change with the length. 128 reach four lengths on a surface while a length is below 1.6 spacings.
         dtype: as of the fits.
@@ -124,6 +128,7 @@ def make_held_out_data(
         standard_reference=to_device(standard_landmarks(reference), dtype),
         landmark_covariance=None if landmark_covariance is None else jnp.asarray(landmark_covariance, dtype),
         evidence=None if evidence is None else evidence.astype(dtype),
+        measured=None if measured is None else jnp.asarray(measured),
     )
     if coordinates is None:
         return data
@@ -155,7 +160,7 @@ def predict_fold(
         solver: of the implicit derivative, see `implicit_fixed_point`.
     """
     fit = fold.fit
-    cells, reference = data.cells @ fit.cell_loadings, data.reference @ fit.reference_loadings
+    cells, reference = data.cells @ fit.cell_loadings, fit.locations(data.reference, data.measured)
     mapping, votes = fit.params, fit.votes
     if params.prior_strengths is not None:
         mapping = _fit_again(params.prior_strengths, mapping, cells, reference, data.evidence, solver)
@@ -249,6 +254,12 @@ def check_params(params: HeldOutParams, fits: HeldOutFits, data: HeldOutData) ->
     if params.smoothing is not None and data.neighbours is None:
         raise PerlerInputError(
             "expected positions for smoothing, found none: give make_held_out_data the coordinates"
+        )
+    if params.ridge is not None and fits.filled is not None:
+        raise PerlerInputError(
+            "expected no regression on landmarks (ridge=None) with a reference that has gaps: what is filled "
+            "in differs from fold to fold; found a ridge; leave it out, or leave out landmarks with gaps "
+            "(missing='drop')"
         )
     _, landmarks, metagenes = fits.cell_loadings.shape
     expected = {"metagene_weights": metagenes, "landmark_weights": landmarks, "prior_strengths": 3}

@@ -199,7 +199,7 @@ def _fold_means(
 ) -> Float[Array, "points locations values"]:
     if landmark_covariance is not None:
         covariance = fit.cell_loadings.T @ landmark_covariance @ fit.cell_loadings
-    x, r = cells @ fit.cell_loadings, reference @ fit.reference_loadings
+    x, r = cells @ fit.cell_loadings, fit.locations(reference)
     near, far = distance_space(fit.params, x, r, covariance)
     log_pi = fit.params.log_location_weights
     return weighted_means(weights, near, far, log_pi, values, evidence=evidence, votes=fit.votes, tiles=tiles)

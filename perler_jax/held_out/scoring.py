@@ -13,7 +13,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from perler_jax.evidence import CellEvidence
 from perler_jax.held_out.cross_validation import Score, held_out_scores
@@ -41,6 +41,7 @@ class HeldOutScorer:
         landmark_covariance: used in its place.
         score: "pearson", or "auc" for binary references.
         evidence: what else is known of where each cell is from, as in the fits.
+        measured: whether each value of the reference was measured: the others are not scored. None: all.
         tiles: tile sizes; None chooses them.
     """
 
@@ -51,6 +52,7 @@ class HeldOutScorer:
     landmark_covariance: Float[Array, "landmarks landmarks"] | None = None
     score: Score = "pearson"
     evidence: CellEvidence | None = None
+    measured: Bool[Array, "locations landmarks"] | None = None
     tiles: Tiles | None = None
 
     def __repr__(self) -> str:
@@ -121,13 +123,14 @@ class HeldOutScorer:
             ),
             votes=None if votes is None else votes[:, cells],
             pull=None if pull is None else pull.sample(cells, locations),
-        )
+        ).at_locations(locations, self.measured)
         return dataclasses.replace(
             self,
             fits=fits,
             cells=jnp.asarray(np.asarray(self.cells)[cells]),
             reference=jnp.asarray(np.asarray(self.reference)[locations]),
             evidence=None if self.evidence is None else self.evidence.sample(cells, locations),
+            measured=None if self.measured is None else jnp.asarray(np.asarray(self.measured)[locations]),
         )
 
     @functools.cached_property

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Shaped
 from perler_jax.errors import PerlerInputError, PerlerWarning
 from perler_jax.inputs.labels import few
 from perler_jax.inputs.scales import Scale, known_scale
-from perler_jax.inputs.storage import Survey, pieces, survey
+from perler_jax.inputs.storage import Survey, pieces, read_only, survey
 
 logger = logging.getLogger("perler_jax")
 
@@ -88,6 +88,17 @@ def require_coordinates(coordinates: np.ndarray, locations: np.ndarray) -> None:
             f"expected finite coordinates; found NaN or infinity at {bad.sum()} locations "
             f"({few(locations[bad])}); leave these locations out with take_locations or give their positions"
         )
+
+
+def mask_of_measured(measured: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    """A mask of the values' own shape that cannot be written to; None where every value was measured."""
+    if measured is None:
+        return None
+    if measured.shape != shape:
+        raise PerlerInputError(
+            f"expected a mask of measured values of shape {shape}, that of the values; found {measured.shape}"
+        )
+    return None if measured.all() else read_only(measured)
 
 
 def warn_of_empty_cells(empty: Bool[np.ndarray, " cells"], cells: Shaped[np.ndarray, " cells"]) -> None:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs import checks, storage
@@ -179,6 +179,9 @@ class SpatialReference:
         normalisation: of depth: "none", or "median", which brings every location to the median total; "auto"
             is replaced by what suits the scale.
         names: where the names of landmarks are from, and what else they are called.
+        measured: (locations, landmarks) whether each value was measured; the others are filled in, and not
+            scored. None: all were.
+        penalty: of the regression by which they are filled in (`as_reference(missing="fill")`).
 
     Warns:
         PerlerWarning: names of genes repeat and were made unique; none of them can be a landmark.
@@ -195,6 +198,8 @@ class SpatialReference:
     scale: Scale = "auto"
     normalisation: ReferenceNormalisation = "auto"
     names: GeneNames = BY_INDEX
+    measured: Bool[np.ndarray, "locations landmarks"] | None = None
+    penalty: float | None = None
 
     def __post_init__(self) -> None:
         checks.require_matrix(self.values, "locations", "landmarks")
@@ -207,13 +212,15 @@ class SpatialReference:
         if coordinates is not None:
             checks.require_coordinates(coordinates, locations)
             coordinates = storage.read_only(storage.dense_float(coordinates))
+        measured = checks.mask_of_measured(self.measured, values.shape)
         vars(self).update(values=values, locations=locations, genes=genes, coordinates=coordinates)
-        vars(self).update(scale=scale, normalisation=normalisation, names=names)
+        vars(self).update(scale=scale, normalisation=normalisation, names=names, measured=measured)
 
     def __repr__(self) -> str:
         where = "no coordinates" if self.coordinates is None else f"{self.coordinates.shape[1]}D"
         size = f"{self.n_locations} locations x {len(self.genes)} landmarks"
-        return f"SpatialReference({size}, {self.scale}, {where})"
+        gaps = "" if self.measured is None else f", {(~self.measured).sum()} values not measured"
+        return f"SpatialReference({size}, {self.scale}{gaps}, {where})"
 
     @property
     def n_locations(self) -> int:
@@ -222,19 +229,36 @@ class SpatialReference:
 
     @property
     def is_binary(self) -> bool:
-        """Whether every value is 0 or 1."""
-        return bool(np.isin(self.values, (0.0, 1.0)).all())
+        """Whether every value that was measured is 0 or 1."""
+        known = self.values if self.measured is None else self.values[self.measured]
+        return bool(np.isin(known, (0.0, 1.0)).all())
+
+    def measured_at(self, genes: Names) -> Bool[np.ndarray, "locations genes"] | None:
+        """Whether each value of the named landmarks was measured; None if all were."""
+        if self.measured is None:
+            return None
+        return checks.mask_of_measured(
+            self.measured[:, name_positions(genes, self.genes, "landmark")], (self.n_locations, len(genes))
+        )
 
     def take_locations(self, locations: Any) -> "SpatialReference":
         """The chosen locations (names, positions or a mask), in the order given."""
         rows = positions(locations, self.locations, "location")
         where = None if self.coordinates is None else self.coordinates[rows]
-        return replace(self, values=self.values[rows], locations=self.locations[rows], coordinates=where)
+        measured = None if self.measured is None else self.measured[rows]
+        return replace(
+            self,
+            values=self.values[rows],
+            locations=self.locations[rows],
+            coordinates=where,
+            measured=measured,
+        )
 
     def drop_genes(self, genes: Names) -> "SpatialReference":
         """The reference without the named landmarks; every name must be present."""
         keep = np.delete(np.arange(len(self.genes)), name_positions(genes, self.genes, "landmark"))
-        return replace(self, values=self.values[:, keep], genes=self.genes[keep])
+        measured = None if self.measured is None else self.measured[:, keep]
+        return replace(self, values=self.values[:, keep], genes=self.genes[keep], measured=measured)
 
 
 def _genes(texts: Any, what: str, expected: int, names: GeneNames) -> tuple[np.ndarray, GeneNames]:

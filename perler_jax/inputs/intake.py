@@ -8,6 +8,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
+from perler_jax.choices import Missing
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.annotated import Part, take
 from perler_jax.inputs.checks import (
@@ -20,6 +21,12 @@ from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.frames import numbers_of
 from perler_jax.inputs.interface import argument
 from perler_jax.inputs.labels import Names
+from perler_jax.inputs.missing import (
+    check_missing,
+    fill_reference,
+    genes_to_keep,
+    placeholders,
+)
 from perler_jax.inputs.names import GeneNames
 from perler_jax.inputs.places import in_order, with_positions
 from perler_jax.inputs.scales import LOGARITHMS, ReferenceNormalisation, Scale
@@ -95,6 +102,7 @@ def as_reference(
     gene_key: str | None = None,
     use_raw: bool = False,
     table: str | None = None,
+    missing: Missing = "refuse",
 ) -> SpatialReference:
     """Make a :class:`SpatialReference` from what users have.
 
@@ -114,6 +122,9 @@ def as_reference(
         gene_key: as of :func:`as_cells`.
         use_raw: likewise.
         table: likewise; positions are the centres of what the table annotates, unless it has its own.
+        missing: what becomes of NaN, values that were not measured: "refuse"; "drop" leaves out landmarks
+            that have any; "fill" fills them in by ridge regression on the other landmarks, on the log2 scale,
+            and keeps a mask, so that scores use measured values only. What was done is logged.
 
     Warns:
         PerlerWarning: positions that are not used, names that repeat, a maximum that suggests another scale.
@@ -124,7 +135,11 @@ def as_reference(
     part = Part(layer, gene_key, use_raw)
     if isinstance(source, SpatialReference):
         _require_alone(source, scale, part, genes, locations)
+        check_missing(missing)
         reference = source
+        if missing == "drop" and source.measured is not None:
+            keep = genes_to_keep(source.measured, source.locations, source.genes, missing)
+            reference = source.drop_genes(source.genes[~keep])
     else:
         if is_spatialdata(source):
             whole, source = source, table_of(source, table, "reference")
@@ -132,9 +147,8 @@ def as_reference(
                 coordinates = positions_of(whole, source)
         source, coordinates = with_positions(source, coordinates)
         values, rows, columns, names = _labelled(source, part, locations, genes, "locations x landmarks")
-        reference = SpatialReference(
-            dense_float(gather(plain(values))), rows, columns, None, scale, normalisation, names
-        )
+        values = dense_float(gather(plain(values)))
+        reference = _without_gaps(values, rows, columns, scale, normalisation, names, missing)
         largest = float(reference.values.max())
         if reference.scale in LOGARITHMS and largest > _LARGEST_LOG:
             warn(
@@ -152,6 +166,27 @@ def as_reference(
     where = in_order(coordinates, reference.locations)
     require_coordinates(where, reference.locations)
     return replace(reference, coordinates=dense_float(where))
+
+
+def _without_gaps(
+    values: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    scale: Scale,
+    normalisation: ReferenceNormalisation,
+    names: GeneNames,
+    missing: Missing,
+) -> SpatialReference:
+    """A reference whose values are all there: measured, or filled in."""
+    measured = ~np.isnan(values)
+    if measured.all():
+        check_missing(missing)
+        return SpatialReference(values, rows, columns, None, scale, normalisation, names)
+    keep = genes_to_keep(measured, rows, columns, missing)
+    values, measured = values[:, keep], measured[:, keep]
+    whole = placeholders(values, measured)  # until the scale is known
+    found = SpatialReference(whole, rows, columns[keep], None, scale, normalisation, names, measured)
+    return fill_reference(found)
 
 
 def _require_alone(

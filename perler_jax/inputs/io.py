@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from perler_jax.choices import Missing
 from perler_jax.errors import PerlerFileError, PerlerInputError
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.intake import as_cells, as_reference
@@ -72,6 +73,7 @@ def read_reference(
     gene_key: str | None = None,
     use_raw: bool = False,
     table: str | None = None,
+    missing: Missing = "refuse",
 ) -> SpatialReference:
     """Read a reference map, and its coordinates, from files.
 
@@ -89,6 +91,7 @@ def read_reference(
         gene_key: as of :func:`read_cells`.
         use_raw: likewise.
         table: likewise.
+        missing: "refuse", "drop" or "fill": what becomes of values not measured (empty fields, NaN).
 
     Raises:
         PerlerFileError: missing, empty, truncated, or of an unknown kind.
@@ -105,6 +108,7 @@ def read_reference(
         genes=content.genes,
         scale=scale,
         normalisation=normalisation,
+        missing=missing,
         **part,
     )
 

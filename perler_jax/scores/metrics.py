@@ -18,6 +18,7 @@ from perler_jax.errors import PerlerInputError
 
 __all__ = [
     "average_correlation",
+    "correlations",
     "js_divergence_by_gene",
     "morans_i",
     "pearson_by_gene",
@@ -37,6 +38,39 @@ def pearson_by_gene(prediction: Patterns, reference: Patterns) -> ByGene:
     norms = np.linalg.norm(centred_prediction, axis=0) * np.linalg.norm(centred_reference, axis=0)
     products = (centred_prediction * centred_reference).sum(0)
     return np.divide(products, norms, out=np.full(norms.shape, np.nan), where=norms > 0)
+
+
+def correlations(
+    one: Float[np.ndarray, "locations genes"],
+    other: Float[np.ndarray, "locations other_genes"],
+    measured: Bool[np.ndarray, "locations genes"] | None = None,
+    other_measured: Bool[np.ndarray, "locations other_genes"] | None = None,
+) -> Float[np.ndarray, "genes other_genes"]:
+    """Pearson correlation of every gene of one table with every gene of another, over locations.
+
+    Args:
+        one: (locations, genes).
+        other: (locations, other genes).
+        measured: whether each value of the one was measured; None: all were. A pair is compared where both
+            were.
+        other_measured: of the other.
+
+    Returns:
+        (genes, other genes); NaN where a gene does not vary at the locations of the pair.
+    """
+    w, v = (
+        np.ones((len(each), 1)) if mask is None else mask.astype(np.float64)
+        for each, mask in ((one, measured), (other, other_measured))
+    )
+    # Pairwise sums of whichever values count; taken off the mean first, so that few digits are lost.
+    x, y = ((each - each.mean(axis=0)) * count for each, count in ((one, w), (other, v)))
+    number = w.T @ v
+    sums_x, sums_y = x.T @ v, w.T @ y
+    squares_x, squares_y = (x**2).T @ v, w.T @ y**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        covariance = x.T @ y - sums_x * sums_y / number
+        spread = (squares_x - sums_x**2 / number) * (squares_y - sums_y**2 / number)
+        return np.where(spread > 0, covariance / np.sqrt(np.maximum(spread, 0.0)), np.nan)
 
 
 def average_correlation(prediction: Patterns, reference: Patterns) -> float:

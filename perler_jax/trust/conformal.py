@@ -52,7 +52,7 @@ class Intervals:
     Attributes:
         slope: of the standardised truth on the standardised prediction; the mean held-out correlation.
         scale: (3,) c of the scale.
-        nonconformity: (locations, landmarks) of the held-out landmarks.
+        nonconformity: (locations, landmarks) of the held-out landmarks; NaN where one was not measured.
     """
 
     slope: float
@@ -72,7 +72,8 @@ class Intervals:
         # Rounding may lift exactly one above one.
         if corrected > 1 + 1e-9:
             return float("inf")
-        return float(np.quantile(self.nonconformity, min(corrected, 1.0)))
+        known = self.nonconformity[~np.isnan(self.nonconformity)]
+        return float(np.quantile(known, min(corrected, 1.0)))
 
     def half_width(self, prediction: Patterns, standard_error: Patterns, level: float) -> Patterns:
         """Half the width of the interval around every prediction, in the units of the prediction.
@@ -106,19 +107,26 @@ class Intervals:
         return prediction.mean(axis=0) + prediction.std(axis=0) / self.slope * zscore(truth)
 
 
-def learn_intervals(prediction: Patterns, standard_error: Patterns, truth: Patterns) -> Intervals:
+def learn_intervals(
+    prediction: Patterns,
+    standard_error: Patterns,
+    truth: Patterns,
+    measured: Bool[np.ndarray, "locations genes"] | None = None,
+) -> Intervals:
     """Learn how wrong predictions are from genes whose truth is known and was not used.
 
     Args:
         prediction: of held-out landmarks, any units.
         standard_error: of the prediction, in its units.
         truth: reference pattern of the same genes, any other units.
+        measured: whether each value of it was measured: others teach nothing. None: all were.
 
     Raises:
         PerlerInputError: predictions that do not correlate with the truth on average: no interval can be
             centred on them.
     """
-    standard, target = zscore(prediction), zscore(truth)
+    known = np.ones(truth.shape, bool) if measured is None else measured
+    standard, target = (_standard(each, measured)[0] for each in (prediction, truth))
     slope = float((standard * target).sum() / max((standard**2).sum(), 1.0))
     if not slope > 0:
         raise PerlerInputError(
@@ -126,14 +134,15 @@ def learn_intervals(prediction: Patterns, standard_error: Patterns, truth: Patte
             f"of {slope:.3f}: no interval can be centred on such predictions"
         )
     size = np.abs(target - slope * standard)
-    features = scale_terms(prediction, standard_error, slope)
+    features = np.where(known, scale_terms(prediction, standard_error, slope, measured), 0.0)
     gram = np.einsum("ikg,jkg->ij", features, features)
     # Least squares with c >= 0 through the root of the 3 x 3 Gram matrix: no copy of the features.
     root = np.linalg.cholesky(gram + 1e-9 * np.trace(gram) * np.eye(3)).T
     cross = np.linalg.solve(root.T, np.einsum("ikg,kg->i", features, size))
     scale, _ = scipy.optimize.nnls(root, cross)
-    scale[0] = max(scale[0], _LEAST_SCALE * size.mean())
-    return Intervals(slope, scale, size / np.einsum("i,ikg->kg", scale, features))
+    scale[0] = max(scale[0], _LEAST_SCALE * size[known].mean())
+    expected = np.einsum("i,ikg->kg", scale, features)
+    return Intervals(slope, scale, np.where(known, size / np.where(known, expected, 1.0), np.nan))
 
 
 def coverage_by_gene(
@@ -170,12 +179,27 @@ def calibration_error(levels: Float[np.ndarray, " levels"], coverage: Float[np.n
 
 
 def scale_terms(
-    prediction: Patterns, standard_error: Patterns, slope: float
+    prediction: Patterns,
+    standard_error: Patterns,
+    slope: float,
+    measured: Bool[np.ndarray, "locations genes"] | None = None,
 ) -> Float[np.ndarray, "3 locations genes"]:
     """What c of the scale multiplies: one, the standard error, how far a gene is on."""
-    standard, spread = zscore(prediction), prediction.std(axis=0)
+    standard, spread = _standard(prediction, measured)
     error = slope * standard_error / np.where(spread > 0, spread, 1.0)
     return np.stack([np.ones_like(standard), error, np.maximum(standard, 0.0)])
+
+
+def _standard(
+    values: Patterns, measured: Bool[np.ndarray, "locations genes"] | None
+) -> tuple[Patterns, Float[np.ndarray, " genes"]]:
+    """Each gene's z-scores and spread; one with gaps counts as a gene of fewer locations, 0 in its gaps."""
+    if measured is None:
+        return zscore(values), values.std(axis=0)
+    number = np.maximum(measured.sum(axis=0), 1)
+    deviation = np.where(measured, values - np.where(measured, values, 0.0).sum(axis=0) / number, 0.0)
+    spread = np.sqrt((deviation**2).sum(axis=0) / number)
+    return deviation / np.where(spread > 0, spread, 1.0), spread
 
 
 def _scale(

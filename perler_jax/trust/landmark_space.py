@@ -10,7 +10,7 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
 from perler_jax.em import fit_em, initial_params
 from perler_jax.errors import PerlerInputError
@@ -32,6 +32,7 @@ class LandmarkSpace:
         locations: (locations, landmarks) m.
         reference: (locations, landmarks) centred log2 expression before it was mapped.
         log_location_weights: (locations,) ln pi; None is uniform.
+        measured: (locations, landmarks) whether each value of the reference was measured; None: all were.
     """
 
     genes: Shaped[np.ndarray, " landmarks"]
@@ -39,6 +40,7 @@ class LandmarkSpace:
     locations: Float[Array, "locations landmarks"]
     reference: Float[np.ndarray, "locations landmarks"]
     log_location_weights: Float[Array, " locations"] | None
+    measured: Bool[np.ndarray, "locations landmarks"] | None = None
 
     def __repr__(self) -> str:
         return (
@@ -53,6 +55,7 @@ def landmark_space(
     genes: Shaped[np.ndarray, " landmarks"],
     *,
     log_location_weights: Float[np.ndarray, " locations"] | None = None,
+    measured: Bool[np.ndarray, "locations landmarks"] | None = None,
     dtype: type | np.dtype = np.float32,
 ) -> LandmarkSpace:
     """Fit sensitivity, background and noise of every landmark by EM without reduction.
@@ -62,6 +65,7 @@ def landmark_space(
         reference: centred log2 expression.
         genes: names.
         log_location_weights: ln pi; None is uniform.
+        measured: whether each value of the reference was measured; None: all were.
         dtype: of the device.
 
     Raises:
@@ -78,7 +82,7 @@ def landmark_space(
     log_pi = None if log_location_weights is None else jnp.asarray(log_location_weights, dtype)
     em = fit_em(x, r, initial_params(x, r, log_pi))
     near, far = standardise(em.params, x, r)
-    return LandmarkSpace(genes, near, far, reference, log_pi)
+    return LandmarkSpace(genes, near, far, reference, log_pi, measured)
 
 
 def space_of_fit(fit: PerlerFit) -> LandmarkSpace:
@@ -101,5 +105,6 @@ def space_of_fit(fit: PerlerFit) -> LandmarkSpace:
             reference_landmarks(fit.reference, fit.landmarks),
             fit.landmarks,
             log_location_weights=None if log_pi is None else np.asarray(log_pi),
+            measured=fit.reference.measured_at(fit.landmarks),
             dtype=np.dtype(fit.settings.dtype),
         )

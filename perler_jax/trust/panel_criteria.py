@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from perler_jax.scores.metrics import correlations
 from perler_jax.streaming import Logits, Tiles, softmax_moments
 from perler_jax.trust.landmark_space import LandmarkSpace
 
@@ -168,7 +169,10 @@ class UnpredictedLandmarks:
     def __init__(self, space: LandmarkSpace) -> None:
         # The reference itself, not the mapped one: a negative sensitivity would turn a landmark's sign.
         self._cells = np.asarray(np.corrcoef(np.asarray(space.cells, np.float64), rowvar=False))
-        self._locations = np.asarray(np.corrcoef(np.asarray(space.reference, np.float64), rowvar=False))
+        placed = np.asarray(space.reference, np.float64)
+        among = correlations(placed, placed, space.measured, space.measured)
+        # Landmarks that were never measured together do not speak of each other.
+        self._locations = among if space.measured is None else np.nan_to_num(among)
         everything = np.ones((1, len(space.genes)), bool)
         self.ridge = min(_RIDGES, key=lambda ridge: self._loss(everything, ridge)[0])
 

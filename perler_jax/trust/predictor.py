@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from perler_jax.cell_weights import CellWeights
 from perler_jax.errors import PerlerInputError
@@ -59,10 +59,12 @@ class Predictor:
     Attributes:
         source: the weights.
         refiner: with the landmarks that the weights were made from.
+        measured: (locations, landmarks) whether the refiner's reference was measured; None: everywhere.
     """
 
     source: CellWeights
     refiner: Refiner
+    measured: Bool[np.ndarray, "locations landmarks"] | None = None
 
     @functools.cached_property
     def concentration(self) -> Float[Array, " cells"]:
@@ -109,22 +111,26 @@ class LandmarkTable:
         names: of the landmarks.
         cells: (cells, landmarks).
         reference: (locations, landmarks).
+        measured: (locations, landmarks) whether each value of it was measured; None: all were.
     """
 
     names: Shaped[np.ndarray, " landmarks"]
     cells: Float[np.ndarray, "cells landmarks"]
     reference: Float[np.ndarray, "locations landmarks"]
+    measured: Bool[np.ndarray, "locations landmarks"] | None = None
 
 
 def landmark_table(fit: PerlerFit, expression: CellExpression) -> LandmarkTable:
     """The landmarks of a fit from the expression of its cells."""
     y = cell_landmarks(expression, fit.landmarks, fit.preprocessing)
-    return LandmarkTable(fit.landmarks, y, reference_landmarks(fit.reference, fit.landmarks))
+    h = reference_landmarks(fit.reference, fit.landmarks)
+    return LandmarkTable(fit.landmarks, y, h, fit.reference.measured_at(fit.landmarks))
 
 
 def whole_predictor(fit: PerlerFit, landmarks: LandmarkTable) -> Predictor:
     """The fit itself: what `PerlerFit.reconstruct` averages."""
-    return Predictor(fit.cell_weights(), _refiner(fit, landmarks, np.arange(len(landmarks.names))))
+    everything = np.arange(len(landmarks.names))
+    return Predictor(fit.cell_weights(), _refiner(fit, landmarks, everything), landmarks.measured)
 
 
 def fold_predictors(
@@ -143,7 +149,7 @@ def fold_predictors(
             "are off is learned on landmarks held out; call fit_perler without weights"
         )
     dtype = fit.cell_metagenes.dtype
-    y, h = to_device(landmarks.cells, dtype), to_device(landmarks.reference, dtype)
+    y = to_device(landmarks.cells, dtype)
     points = fit.scores[["alpha", "beta"]].to_numpy(np.float64)
     for index in range(len(fit.held_out.n_steps)):
         fold = jax.tree.map(lambda leaf, at=index: leaf[at], fit.held_out)
@@ -152,6 +158,8 @@ def fold_predictors(
         if fit.covariance is not None:
             spread = fold.cell_loadings.T @ jnp.asarray(fit.covariance, dtype) @ fold.cell_loadings
         alpha, beta = points[genes[0]]
+        known = landmarks if landmarks.measured is None else _without(fit, landmarks, genes)
+        h = to_device(known.reference, dtype)
         near, far = distance_space(fold.params, y @ fold.cell_loadings, h @ fold.reference_loadings, spread)
         source = CellWeights(
             WeightParams.single(float(alpha), float(beta), dtype),
@@ -162,7 +170,8 @@ def fold_predictors(
             fold.votes,
         )
         kept = np.setdiff1d(np.arange(len(landmarks.names)), genes)
-        yield genes, Predictor(source, _refiner(fit, landmarks, kept))
+        measured = None if known.measured is None else known.measured[:, kept]
+        yield genes, Predictor(source, _refiner(fit, known, kept), measured)
 
 
 def gene_blocks(
@@ -192,6 +201,12 @@ def gene_blocks(
             yield names, means, values - means
 
     return size, blocks()
+
+
+def _without(fit: PerlerFit, landmarks: LandmarkTable, genes: np.ndarray) -> LandmarkTable:
+    """The landmarks, with what was not measured filled in without some of them, as in the fold's fit."""
+    h = reference_landmarks(fit.reference, fit.landmarks, without=landmarks.names[genes])
+    return dataclasses.replace(landmarks, reference=h)
 
 
 def _refiner(fit: PerlerFit, landmarks: LandmarkTable, kept: np.ndarray) -> Refiner:

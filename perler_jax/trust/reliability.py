@@ -84,7 +84,7 @@ def gene_reliability(
         table.insert(0, "detection_rate", detected.reindex(table.index).to_numpy())
     nested = fit.scores["nested"].to_numpy(np.float64)
     known.insert(0, "nested", nested)
-    known["agreement"] = reference_agreement(landmarks.cells, landmarks.reference)
+    known["agreement"] = reference_agreement(landmarks.cells, landmarks.reference, landmarks.measured)
     _predict(known, rest, 2 * nested - 1 if fit.settings.objective == "roc" else nested, level)
     if fit.settings.objective == "roc":
         for table, columns in ((known, _PREDICTED), (rest, _PREDICTED[:3])):

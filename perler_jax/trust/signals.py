@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from perler_jax.reconstruction import zscore
 from perler_jax.refinement import Refiner
-from perler_jax.scores.metrics import morans_i, pearson_by_gene
+from perler_jax.scores.metrics import correlations, morans_i, pearson_by_gene
 from perler_jax.trust.predictor import Predictor
 from perler_jax.trust.uncertainty import weighted_totals
 
@@ -61,28 +61,33 @@ def gene_signals(
     """
     whole, first, second = _half_patterns(predictor, values, halves, width)
     between = values.var(axis=0)
-    products, correlations = np.zeros(len(between)), np.zeros(len(between))
+    products, agreed = np.zeros(len(between)), np.zeros(len(between))
     for one, other in zip(first, second, strict=True):
         products += ((one - one.mean(axis=0)) * (other - other.mean(axis=0))).mean(axis=0) / len(first)
-        correlations += pearson_by_gene(one, other) / len(first)
-    halved = np.maximum(correlations, 0.0)
+        agreed += pearson_by_gene(one, other) / len(first)
+    halved = np.maximum(agreed, 0.0)
     return {
         "split_half": 2 * halved / (1 + halved),
         "spatial_share": np.divide(products, between, out=np.full(len(between), np.nan), where=between > 0),
         "morans_i": np.full(len(between), np.nan) if coordinates is None else morans_i(whole, coordinates),
-        "agreement_predicted": _agreement(predictor.refiner, values, whole),
+        "agreement_predicted": _agreement(predictor, values, whole),
         "regression_agreement": pearson_by_gene(whole, _regressed(predictor.refiner, values)),
     }
 
 
 def reference_agreement(
-    cells: Float[np.ndarray, "cells landmarks"], reference: Float[np.ndarray, "locations landmarks"]
+    cells: Float[np.ndarray, "cells landmarks"],
+    reference: Float[np.ndarray, "locations landmarks"],
+    measured: Bool[np.ndarray, "locations landmarks"] | None = None,
 ) -> Float[np.ndarray, " landmarks"]:
     """Agreement of each landmark's correlations with the others: among cells against in the reference.
 
-    Needs no fit: what it shows is where cells and reference tell of different patterns.
+    Needs no fit: what it shows is where cells and reference tell of different patterns. Two landmarks are
+    compared at the locations where both were measured.
     """
-    among, placed = (np.corrcoef(each, rowvar=False) for each in (cells, reference))
+    among, placed = np.corrcoef(cells, rowvar=False), correlations(reference, reference, measured, measured)
+    if measured is not None:  # landmarks that were never measured together do not speak of each other
+        placed = np.nan_to_num(placed)
     others = ~np.eye(len(among), dtype=bool)
     pairs = [each[others].reshape(len(among), -1).T for each in (among, placed)]
     return pearson_by_gene(*pairs)
@@ -110,10 +115,10 @@ def _positive(mass: np.ndarray) -> np.ndarray:
     return np.maximum(mass, np.finfo(np.float32).tiny)
 
 
-def _agreement(refiner: Refiner, values: np.ndarray, pattern: Patterns) -> Float[np.ndarray, " genes"]:
+def _agreement(predictor: Predictor, values: np.ndarray, pattern: Patterns) -> Float[np.ndarray, " genes"]:
     """Correlations with landmarks among cells against those of the pattern in the reference."""
-    among = refiner.cells.T @ zscore(values) / len(values)
-    placed = refiner.reference.T @ zscore(pattern) / len(pattern)
+    among = predictor.refiner.cells.T @ zscore(values) / len(values)
+    placed = correlations(predictor.refiner.reference, pattern, predictor.measured)
     return pearson_by_gene(among, placed)
 
 

@@ -54,6 +54,8 @@ def refit_landmarks(
         n_metagenes: at most as many as are kept.
     """
     settings, whole = fit.settings, OriginPosterior.of_fit(fit)
+    if fit.reference.measured is not None:  # what is filled in must not tell of landmarks that are out
+        reference = reference_landmarks(fit.reference, fit.landmarks, without=fit.landmarks[~keep])
     maps = fit_metagenes(cells, reference, n_metagenes=n_metagenes, reduction=settings.reduction, keep=keep)
     with device_precision(settings.dtype):
         x = jnp.asarray(cells @ maps.cell_loadings, settings.dtype)

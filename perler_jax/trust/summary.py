@@ -129,4 +129,4 @@ def held_out_patterns(
 
 def _learn(fit: PerlerFit, landmarks: LandmarkTable, progress: bool) -> Intervals:
     prediction, error = held_out_patterns(fit, landmarks, progress=progress)
-    return learn_intervals(prediction, error, landmarks.reference)
+    return learn_intervals(prediction, error, landmarks.reference, landmarks.measured)
