@@ -39,6 +39,8 @@ def result_shell(
     shell = AnnData(obs=pd.DataFrame(index=pd.Index(reference.locations.astype(str))), var=var)
     if reference.coordinates is not None:
         shell.obsm["spatial"] = np.array(reference.coordinates)
+    if reference.axes is not None:
+        shell.uns["spatial_axes"] = dict(reference.axes)
     shell.uns["perler"] = about | missing_record(reference)
     return shell
 

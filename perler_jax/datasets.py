@@ -21,6 +21,7 @@ from scipy import sparse
 
 from perler_jax._typing import Float
 from perler_jax.errors import PerlerFileError
+from perler_jax.inputs.axes import EMBRYO
 from perler_jax.inputs.readers.arrays import open_npz
 from perler_jax.inputs.tables import read_named, read_table
 
@@ -102,6 +103,7 @@ def load_fly(directory: Folder) -> FlyEmbryo:
         )
     reference = ad.AnnData(expression.astype(np.float64))
     reference.obsm["spatial"] = geometry[: len(expression)].copy()
+    reference.uns["spatial_axes"] = EMBRYO.plain()
     binary = None
     if (folder / "bdtnp_binary.tsv.gz").exists():
         binary = _read_table(folder / "bdtnp_binary.tsv.gz").set_axis(expression.index, axis=0)

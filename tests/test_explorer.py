@@ -1,5 +1,6 @@
 """The explorer: patterns packed and unpacked, cells per location, what the page holds, what is refused."""
 
+import json
 import re
 import sys
 
@@ -15,6 +16,8 @@ from perler_jax.app.explorer.quantities import _tables
 from perler_jax.app.explorer.top_cells import find_top_cells
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import region_evidence
+from perler_jax.files import load_fit
+from perler_jax.inputs.intake import as_reference
 from perler_jax.perler import fit_perler
 from perler_jax.settings import PerlerSettings
 from perler_jax.simulation.simulate import simulate_embryo
@@ -208,3 +211,52 @@ def test_the_command_writes_beside_the_result(result, fit, tmp_path, capsys):
     assert main(["explore", str(tmp_path / "nosuch.h5ad"), "-o", str(tmp_path / "other.html")]) == 2
     assert "nosuch.h5ad" in capsys.readouterr().err
     assert not (tmp_path / "other.html").exists()
+
+
+# Axes and halves
+
+
+def page_of(path):
+    return json.loads(re.search(r'id="page-data">(.*?)</script>', text_of(path), re.DOTALL)[1])["tissue"]
+
+
+def test_halves_and_names_are_those_that_are_said(result, tmp_path, capsys):
+    assert dict(result.uns["spatial_axes"]) == {
+        "x": "anterior:posterior",
+        "y": "left:right",
+        "z": "ventral:dorsal",
+        "mirror": "y",
+    }
+    path = tmp_path / "page.html"
+    write_explorer(result, path)
+    assert page_of(path)["mirror"] == 1
+    names = [view["name"] for view in page_of(path)["views"]]
+    assert names == ["lateral", "dorsal", "ventral", "anterior", "posterior"]
+    assert [side[2] for side in page_of(path)["sides"]] == ["anterior", "posterior", "ventral", "dorsal"]
+    write_explorer(result, path, mirror="none")
+    assert page_of(path)["mirror"] is None
+    assert [view["name"] for view in page_of(path)["views"]][:2] == ["left", "right"]
+    bare = result.copy()
+    del bare.uns["spatial_axes"]
+    bare.write_h5ad(tmp_path / "bare.h5ad")
+    line = ["explore", str(tmp_path / "bare.h5ad"), "-o", str(path), "--quiet"]
+    assert main(line) == 0
+    assert page_of(path)["mirror"] is None
+    assert [side[2] for side in page_of(path)["sides"]] == ["x", "y", "z"]
+    assert main([*line, "--mirror", "x", "--axes", "z=bottom:top", "y=left:right"]) == 0
+    assert page_of(path)["mirror"] == 0
+    assert [side[2] for side in page_of(path)["sides"]] == ["left", "right", "bottom", "top"]
+    capsys.readouterr()
+    for wrong, message in (("z", "such as x=anterior:posterior"), ("w=a:b", "found w"), ("x=a", "both ends")):
+        assert main([*line, "--axes", wrong]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_what_is_said_of_the_axes_is_kept_with_a_fit(fit, embryo, tmp_path):
+    fit.save(tmp_path / "fit.npz")
+    back = load_fit(tmp_path / "fit.npz", cells=embryo.cells)
+    assert dict(back.reconstruct(["mix1"]).uns["spatial_axes"]) == dict(embryo.reference.uns["spatial_axes"])
+    wrong = embryo.reference.copy()
+    wrong.uns["spatial_axes"] = {"mirror": "w"}
+    with pytest.raises(PerlerInputError, match="mirror to be x, y, z or none; found 'w'"):
+        as_reference(wrong)

@@ -235,7 +235,9 @@ def test_dragging_and_keys_rotate_and_choose_nothing(page):
 
 def test_half_an_embryo_has_its_mirror_image(page):
     count = "explorer.tissue.element.data[0].x.length"
-    assert page.run(count) == 300
+    assert page.run(count) == 300  # the simulated embryo says that it is one half
+    names = "[...document.querySelectorAll('#views button')].map((e) => e.innerText)"
+    assert page.run(names) == ["lateral", "dorsal", "ventral", "anterior", "posterior"]
     act(page, lambda: page.press("m"))
     assert page.run(count) == 150
 
@@ -250,7 +252,7 @@ def test_small_windows_scroll_in_one_direction_only(page):
 
 
 def test_flat_tissue_without_anything_more(browser, tmp_path):
-    """The last one: it leaves the page that the others share."""
+    """From here on: these leave the page that the others share."""
     rng = np.random.default_rng(2)
     where = np.stack(np.meshgrid(np.arange(12.0), np.arange(8.0)), axis=-1).reshape(-1, 2)
     table = AnnData(rng.normal(size=(96, 30)).astype(np.float32))
@@ -267,4 +269,35 @@ def test_flat_tissue_without_anything_more(browser, tmp_path):
     act(browser, lambda: browser.click(*place))
     assert browser.run("explorer.state.place") == 40
     assert browser.run("document.querySelectorAll('#views button, #top-cells').length") == 0
+    finished(browser)
+
+
+def test_a_block_of_points_is_shown_as_it_is(browser, tmp_path):
+    """No mirror image and no names of an embryo's sides, unless they are asked for."""
+    rng = np.random.default_rng(3)
+    block = AnnData(rng.normal(size=(300, 5)).astype(np.float32))
+    block.obsm["spatial"] = rng.random((300, 3)) * 100
+    count = "explorer.tissue.element.data[0].x.length"
+    labels = "[...document.querySelectorAll('#overlay span')].map((e) => e.innerText)"
+    views = "[...document.querySelectorAll('#views button')].map((e) => e.innerText)"
+    write_explorer(block, tmp_path / "block.html")
+    opened(browser, tmp_path / "block.html")
+    assert browser.run(count) == 300
+    assert browser.run(labels) == ["x", "y", "z"]
+    assert browser.run(views) == ["-y", "+y", "+z", "-z", "-x", "+x"]
+    assert browser.run("document.getElementById('mirror-label').hidden")
+    np.testing.assert_allclose(
+        browser.run("explorer.tissue.points().map((e) => e[7])"), block.obsm["spatial"][7], rtol=1e-6
+    )
+    browser.press("6")
+    browser.wait("explorer.tissue.element._fullLayout.scene._scene.getCamera().eye.x > 0.99")
+    finished(browser)
+    axes = {"x": ["head", "tail"], "z": "belly:back"}
+    write_explorer(block, tmp_path / "half.html", mirror="z", axes=axes)
+    opened(browser, tmp_path / "half.html")
+    assert browser.run(count) == 600
+    assert browser.run(labels) == ["head", "tail", "y"]
+    _, y, z = np.array(browser.run("explorer.tissue.points()"))
+    np.testing.assert_allclose(z[300:], -z[:300])
+    np.testing.assert_array_equal(y[300:], y[:300])
     finished(browser)

@@ -32,6 +32,7 @@ LAYERS = [
             "lazy",
             "storage",
             "scales",
+            "axes",
             "checks",
             "data",
             "filling",

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from perler_jax import plotting
 from perler_jax.errors import PerlerInputError
+from perler_jax.inputs.axes import EMBRYO
 from perler_jax.plotting.views import flatten, unroll
 from perler_jax.simulation.virtual_embryo import half_ellipsoid
 
@@ -31,7 +32,7 @@ def dots(ax):
 
 
 def test_lateral_view_has_anterior_left_and_dorsal_up(ax, coordinates):
-    assert plotting.plot_pattern(coordinates[:, 2].copy(), coordinates, ax=ax) is ax
+    assert plotting.plot_pattern(coordinates[:, 2].copy(), coordinates, view="lateral", ax=ax) is ax
     offsets, values = dots(ax)
     assert len(offsets) == 300  # all of the right half faces the viewer
     np.testing.assert_array_equal(offsets[:, 1], values)
@@ -49,6 +50,44 @@ def test_the_far_side_is_hidden_and_the_near_drawn_last(ax, coordinates, view, a
     values = dots(ax)[1]
     assert len(values) == (depth >= (depth.min() + depth.max()) / 2).sum() < 300
     assert np.all(np.diff(values) >= 0)
+
+
+@pytest.mark.parametrize("view", ["front", "back", "left", "right", "top", "bottom"])
+def test_a_block_of_points_shows_all_of_them(ax, view):
+    block = np.random.default_rng(0).normal(size=(300, 3))
+    axis, sign = {"f": (1, -1), "b": (1, 1), "l": (0, -1), "r": (0, 1), "t": (2, 1), "o": (2, -1)}[
+        "o" if view == "bottom" else view[0]
+    ]
+    options = {} if view == "front" else {"view": view}
+    plotting.plot_pattern(block[:, axis].copy(), block, ax=ax, **options)
+    offsets, values = dots(ax)
+    assert len(offsets) == 300
+    assert np.all(np.diff(sign * values) >= 0)  # the nearest are drawn last
+    # The page is not a mirror image: right, up and toward the viewer are a right-handed frame.
+    flat, rows = flatten(block, view)
+    toward = sign * block[rows][:, axis]
+    frame = np.linalg.lstsq(block[rows], np.column_stack([flat, toward]), rcond=None)[0]
+    assert np.linalg.det(frame) == pytest.approx(1.0)
+
+
+def test_several_sides_are_named_as_the_axes_are(coordinates):
+    values = coordinates[:, 0].copy()
+
+    def titles(**options):
+        drawn = plotting.plot_views(values, coordinates, ax=Figure().subplots(), **options)
+        return [panel.get_title() for panel in drawn.child_axes]
+
+    assert titles() == ["left", "front", "top", "bottom", "right", "back"]
+    assert titles(axes=EMBRYO) == ["anterior", "lateral", "dorsal", "ventral", "posterior"]
+    assert titles(axes=EMBRYO.plain()) == titles(axes=EMBRYO)
+
+
+def test_any_axis_can_be_mirrored(ax, coordinates):
+    plotting.plot_pattern(coordinates[:, 0].copy(), coordinates, mirror="z", ax=ax)
+    offsets, values = dots(ax)
+    assert len(offsets) == 600
+    np.testing.assert_array_equal(offsets[:, 0], values)
+    np.testing.assert_allclose(np.sort(offsets[:, 1]), np.sort(-offsets[:, 1]))
 
 
 def test_mirror_adds_the_other_half(ax, coordinates):

@@ -205,6 +205,18 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="largest size of the page; a larger one holds patterns more exactly (default: 15)",
     )
+    explore.add_argument(
+        "--mirror",
+        choices=("x", "y", "z", "none"),
+        help="the map is one half: show its mirror image along this axis too (default: as the result says)",
+    )
+    explore.add_argument(
+        "--axes",
+        nargs="+",
+        metavar="AXIS=LOW:HIGH",
+        help="names of the ends of axes, such as x=anterior:posterior z=ventral:dorsal (default: as the "
+        "result says)",
+    )
     add_genes(explore, "all of the result")
 
     evaluate = command(

@@ -113,6 +113,8 @@ def explore(arguments: argparse.Namespace) -> None:
         genes=_genes(arguments),
         title=arguments.title,
         megabytes=arguments.megabytes,
+        mirror=arguments.mirror,
+        axes=None if arguments.axes is None else dict(_axis(each) for each in arguments.axes),
     )
     print(f"{out}  {report}")
 
@@ -200,6 +202,14 @@ def _genes(arguments: argparse.Namespace) -> list[str] | None:
         found = f"{', '.join(twice)} repeated" if twice else "none"
         raise PerlerInputError(f"expected names of genes, each once; found {found}")
     return names
+
+
+def _axis(told: str) -> tuple[str, str]:
+    """Name of an axis and of its ends."""
+    name, found, ends = told.partition("=")
+    if not found:
+        raise PerlerInputError(f"expected --axes such as x=anterior:posterior; found {told!r}")
+    return name, ends
 
 
 def _location_weights(path: Path, locations: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from perler_jax._typing import Real
 from perler_jax.app.explorer.facts import help_text, pack_columns
 from perler_jax.app.explorer.page import Blobs, drawing_program, fill_page
 from perler_jax.app.explorer.quantities import SCALES, colour_stops, pack_quantities, short_unit
+from perler_jax.app.explorer.sides import sides_of, views_of
 from perler_jax.app.explorer.top_cells import find_top_cells
 from perler_jax.errors import PerlerInputError
 from perler_jax.fit import PerlerFit
 from perler_jax.inputs.annotated import layer_names
+from perler_jax.inputs.axes import SpatialAxes, as_axes
 from perler_jax.inputs.io import atomic_path
 from perler_jax.inputs.tables import reading
 from perler_jax.plotting.canvas import spacing
@@ -75,6 +77,8 @@ def write_explorer(
     genes: Sequence[str] | None = None,
     title: str = "Tissue explorer",
     megabytes: Real = _MEGABYTES,
+    mirror: str | None = None,
+    axes: SpatialAxes | Mapping[str, Any] | None = None,
 ) -> ExplorerReport:
     """Write one self-contained HTML page that shows a result; it needs no network.
 
@@ -87,6 +91,10 @@ def write_explorer(
         genes: names to show; None is all.
         title: of the page.
         megabytes: largest size of the page. Patterns are packed as finely as fits.
+        mirror: "x", "y" or "z": the map is one half, and its image with that coordinate turned round is shown
+            as well; "none": all of it is given. None: what ``uns["spatial_axes"]`` says, or "none".
+        axes: names of the ends of each axis, such as ``{"x": "anterior:posterior"}``; None: as the result
+            says.
 
     Raises:
         PerlerInputError: no positions, values missing, unknown genes, a fit of other locations, no plotly, or
@@ -94,6 +102,8 @@ def write_explorer(
     """
     program = drawing_program()
     coordinates = _coordinates(result)
+    solid = coordinates.shape[1] == 3
+    frame = _axes(result, mirror, axes) if solid else SpatialAxes()
     if fit is not None:
         _check_fit(fit, result)
     if genes is not None:
@@ -107,7 +117,9 @@ def write_explorer(
         "tissue": {
             "dimensions": coordinates.shape[1],
             "spacing": spacing(coordinates),
-            "half": coordinates.shape[1] == 3 and bool(np.mean(coordinates[:, 1] < 0) < 0.1),
+            "mirror": frame.mirrored,
+            "views": views_of(frame) if solid else [],
+            "sides": sides_of(frame) if solid else [],
         },
         "first": _first(result),
         "columns": pack_columns(result.var, "gene", blobs),
@@ -130,6 +142,8 @@ def write_explorer(
         "title": title,
         "summary": f"{result.n_vars} genes at {result.n_obs} locations",
         "version": package_version(),
+        "last_view": str(len(views_of(frame))),
+        "views": ", ".join(view["name"] for view in views_of(frame)),
         "footer": f"{_origin(result)}Patterns are packed to fit one file: shown and exact ones correlate by "
         f"{_cut(median)} in the middle, by more than {_cut(lowest)} for 99 % of the genes.",
     }
@@ -160,6 +174,17 @@ def _coordinates(result: AnnData) -> np.ndarray:
             f"expected two locations and one gene at least; found {result.n_obs} and {result.n_vars}"
         )
     return coordinates
+
+
+def _axes(result: AnnData, mirror: str | None, axes: SpatialAxes | Mapping[str, Any] | None) -> SpatialAxes:
+    """What is said of the axes here, and else by the result."""
+    known = as_axes(result.uns.get("spatial_axes"))
+    if axes is not None:
+        given = as_axes(axes)
+        known = dataclasses.replace(given, mirror=given.mirror or known.mirror)
+    return (
+        known if mirror is None else dataclasses.replace(known, mirror=None if mirror == "none" else mirror)
+    )
 
 
 def _check_fit(fit: PerlerFit, result: AnnData) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from perler_jax.plotting.patterns import plot_pattern
+from perler_jax.plotting.views import View
 
 __all__ = ["draw_gallery"]
 
@@ -26,6 +27,7 @@ def draw_gallery(
     beside: str,
     correlations: pd.Series,
     landmarks: Sequence[str] | np.ndarray,
+    view: View = "lateral",
 ) -> Figure:
     """Draw genes of which nothing is known side by side, then the others each beside what is known.
 
@@ -38,6 +40,7 @@ def draw_gallery(
         beside: what the known patterns are called.
         correlations: of the prediction with what is known, by gene; may lack some.
         landmarks: genes that were in the fit.
+        view: side from which embryos are seen.
     """
     alone = [gene for gene in genes if gene not in known]
     panels: list[tuple[str, pd.Series] | None] = [
@@ -62,6 +65,7 @@ def draw_gallery(
         plot_pattern(
             values,
             coordinates,
+            view=view,
             ax=axes[index],
             limits=(low, high),
             scale_bar=100 if index == len(panels) - 1 else None,

@@ -182,6 +182,7 @@ class SpatialReference:
         measured: (locations, landmarks) whether each value was measured; the others are filled in, and not
             scored. None: all were.
         penalty: of the regression by which they are filled in (`as_reference(missing="fill")`).
+        axes: what is said of the axes (`SpatialAxes.plain`), for pictures.
 
     Warns:
         PerlerWarning: names of genes repeat and were made unique; none of them can be a landmark.
@@ -200,6 +201,7 @@ class SpatialReference:
     names: GeneNames = BY_INDEX
     measured: Bool[np.ndarray, "locations landmarks"] | None = None
     penalty: float | None = None
+    axes: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         checks.require_matrix(self.values, "locations", "landmarks")

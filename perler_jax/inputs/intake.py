@@ -11,6 +11,7 @@ from anndata import AnnData
 from perler_jax.choices import Missing
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.annotated import Part, take
+from perler_jax.inputs.axes import as_axes
 from perler_jax.inputs.checks import (
     require_coordinates,
     require_matrix,
@@ -107,7 +108,8 @@ def as_reference(
     """Make a :class:`SpatialReference` from what users have.
 
     Args:
-        source: AnnData (positions from ``obsm["spatial"]``), DataFrame (locations x landmarks), array or
+        source: AnnData (positions from ``obsm["spatial"]``, names of their axes from
+            ``uns["spatial_axes"]``), DataFrame (locations x landmarks), array or
             sparse matrix, or a SpatialReference, which is returned as it is unless coordinates are given.
         coordinates: (locations, 2 or 3) array or DataFrame; wins over ``obsm["spatial"]``. A DataFrame whose
             index holds all location names is aligned by name and may have more rows; else rows go in order.
@@ -161,6 +163,8 @@ def as_reference(
                 "as linear (log2(1 + h) will be applied); pass scale='linear' to confirm, or rescale the "
                 "intensities"
             )
+        if isinstance(source, AnnData) and "spatial_axes" in source.uns:
+            reference = replace(reference, axes=as_axes(source.uns["spatial_axes"]).plain())
     if coordinates is None:
         return reference
     where = in_order(coordinates, reference.locations)

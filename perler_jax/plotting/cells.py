@@ -26,7 +26,7 @@ def plot_posterior(
     *,
     region: Bool[np.ndarray, " locations"] | None = None,
     truth: int | None = None,
-    view: View = "lateral",
+    view: View = "front",
     mirror: Mirror = False,
     cmap: str = "BuPu",
     scale_bar: Real | None = None,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from perler_jax._typing import Float, Real
+from perler_jax.inputs.axes import SpatialAxes, as_axes
 from perler_jax.plotting.canvas import (
     EXPRESSION,
     colour_bar,
@@ -22,14 +24,16 @@ from perler_jax.plotting.views import Mirror, View, flatten, unroll
 
 __all__ = ["plot_unrolled", "plot_views"]
 
-_ALL: tuple[View, ...] = ("anterior", "lateral", "dorsal", "ventral", "posterior")
+_EMBRYO: tuple[View, ...] = ("anterior", "lateral", "dorsal", "ventral", "posterior")
+_ANY: tuple[View, ...] = ("left", "front", "top", "bottom", "right", "back")
 
 
 def plot_views(
     values: Float[np.ndarray, " locations"],
     coordinates: Float[np.ndarray, "locations 3"],
     *,
-    views: Sequence[View] = _ALL,
+    views: Sequence[View] | None = None,
+    axes: SpatialAxes | Mapping[str, Any] | None = None,
     mirror: Mirror = False,
     title: str | None = None,
     unit: str | None = None,
@@ -38,12 +42,14 @@ def plot_views(
     scale_bar: Real | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw one pattern on an embryo as seen from several sides, all to one scale and in the same colours.
+    """Draw one pattern on a 3D map as seen from several sides, all to one scale and in the same colours.
 
     Args:
         values: one number per location.
         coordinates: as in ``plot_pattern``, three columns.
-        views: sides, from left to right.
+        views: sides, from left to right; None: those of an embryo where the axes say that it is one, else of
+            any map.
+        axes: what ``uns["spatial_axes"]`` of a result says.
         mirror: draw the other half too, as most views of a half embryo need.
         title: text above all.
         unit: what the values are; with it a labelled colour bar is drawn.
@@ -52,6 +58,8 @@ def plot_views(
         scale_bar: length of a scale bar below the first view, micrometres.
         ax: axes whose place is divided into panels; None makes a figure.
     """
+    if views is None:
+        views = _EMBRYO if as_axes(axes).ends(0) == ("anterior", "posterior") else _ANY
     distance = spacing(coordinates)
     # A panel is as wide and as high as what it shows, so that a micrometre is as long in all of them.
     sizes = np.array([np.ptp(flatten(coordinates, view, mirror)[0], axis=0) + 3 * distance for view in views])

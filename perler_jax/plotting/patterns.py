@@ -1,7 +1,6 @@
 """Pictures of patterns on tissue: one, many, binary bins, a reference beside its prediction and the error.
 
-Embryos (three coordinates) are drawn as seen from one side, anterior left or dorsal up, with the far side
-hidden; flat tissue (two coordinates) as it lies.
+Maps of three coordinates are drawn as seen from one side; flat tissue (two coordinates) as it lies.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def plot_pattern(
     values: Float[np.ndarray, " locations"],
     coordinates: Float[np.ndarray, "locations dimensions"],
     *,
-    view: View = "lateral",
+    view: View = "front",
     mirror: Mirror = False,
     ax: Axes | None = None,
     title: str | None = None,
@@ -49,11 +48,13 @@ def plot_pattern(
 
     Args:
         values: one number per location; NaN is light grey.
-        coordinates: two columns (flat tissue) or three (x anterior to posterior, y across with the midline at
-            0, z up to dorsal).
-        view: side from which an embryo is seen; flat tissue has none. Right and left count as alike: a
-            lateral view has the anterior left and dorsal up, as the field draws it, and shows y >= 0.
-        mirror: draw the other half with the same values: True reflects y, an array gives its coordinates.
+        coordinates: two columns (flat tissue) or three.
+        view: side from which a 3D map is seen; flat tissue has none. "front" (x to the right, z up), "back",
+            "left", "right", "top" and "bottom" draw all locations. The views of an embryo (x anterior to
+            posterior, y across with the midline at 0, z up to dorsal) hide its far side; right and left count
+            as alike: "lateral" has the anterior left and dorsal up, and shows y >= 0.
+        mirror: what is given is one half: draw the other with the same values. "x", "y" or "z" turns that
+            coordinate round (True: y), an array gives its coordinates.
         ax: axes to draw in; None makes a figure.
         title: text above.
         unit: what the values are; with it a labelled colour bar is drawn.
@@ -87,7 +88,7 @@ def plot_pattern_grid(
     genes: Sequence[str],
     *,
     truth: Float[np.ndarray, "locations genes"] | None = None,
-    view: View = "lateral",
+    view: View = "front",
     mirror: Mirror = False,
     columns: int = 2,
     names: tuple[str, str] = ("reconstructed", "truth"),
@@ -130,7 +131,7 @@ def plot_comparison(
     error: Float[np.ndarray, " locations"],
     coordinates: Float[np.ndarray, "locations dimensions"],
     *,
-    view: View = "lateral",
+    view: View = "front",
     mirror: Mirror = False,
     names: tuple[str, str, str] = ("reference", "prediction", "error"),
     units: tuple[str, str, str] = ("intensity", "log2", "log2"),
@@ -177,7 +178,7 @@ def plot_bins(
     coordinates: Float[np.ndarray, "locations dimensions"],
     *,
     predicted: Bool[np.ndarray, " locations"] | None = None,
-    view: View = "lateral",
+    view: View = "front",
     mirror: Mirror = False,
     title: str | None = None,
     ax: Axes | None = None,

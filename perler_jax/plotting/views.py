@@ -11,17 +11,28 @@ from perler_jax.errors import PerlerInputError
 
 __all__ = ["Mirror", "Unrolled", "View", "flatten", "unroll", "whole"]
 
-View = Literal["lateral", "dorsal", "ventral", "anterior", "posterior"]
-Mirror = bool | Float[np.ndarray, "locations 3"]
+#: The first six are of any map, by its coordinates; the others of an embryo (x anterior to posterior, z up to
+#: dorsal, its midline at y = 0), of which the half that faces the viewer is drawn.
+View = Literal[
+    "front", "back", "left", "right", "top", "bottom", "lateral", "dorsal", "ventral", "anterior", "posterior"
+]
+Mirror = bool | Literal["x", "y", "z"] | Float[np.ndarray, "locations 3"]
 
 #: view -> (coordinate drawn to the right, drawn upward, pointing at the viewer), each with its sign.
 _VIEWS: dict[str, tuple[tuple[int, int], tuple[int, int], tuple[int, int]]] = {
+    "front": ((0, 1), (2, 1), (1, -1)),
+    "back": ((0, -1), (2, 1), (1, 1)),
+    "left": ((1, -1), (2, 1), (0, -1)),
+    "right": ((1, 1), (2, 1), (0, 1)),
+    "top": ((0, 1), (1, 1), (2, 1)),
+    "bottom": ((0, 1), (1, -1), (2, -1)),
     "lateral": ((0, 1), (2, 1), (1, 1)),
     "dorsal": ((0, 1), (1, 1), (2, 1)),
     "ventral": ((0, 1), (1, 1), (2, -1)),
     "anterior": ((1, 1), (2, 1), (0, -1)),
     "posterior": ((1, 1), (2, 1), (0, 1)),
 }
+_EMBRYO = ("lateral", "dorsal", "ventral", "anterior", "posterior")
 _FEW = 0.1  # share of locations beyond the midline up to which what is given is half an embryo
 _SLICES = 24  # of the body, in each of which a centre and a radius are measured
 
@@ -48,22 +59,28 @@ def whole(
 
     Args:
         coordinates: x anterior to posterior, y across with the midline at 0, z up to dorsal.
-        mirror: False for what is given alone; True reflects y; an array gives the other half's coordinates.
+        mirror: False for what is given alone; "x", "y" or "z" turns that coordinate round (True: y); an array
+            gives the other half's coordinates.
     """
     rows = np.arange(len(coordinates))
     if mirror is False:
         return coordinates, rows
-    other = coordinates * np.array([1.0, -1.0, 1.0]) if mirror is True else np.asarray(mirror)
+    if isinstance(mirror, bool | str):
+        other = coordinates * np.where(
+            np.arange(3) == "xyz".index("y" if mirror is True else mirror), -1.0, 1.0
+        )
+    else:
+        other = np.asarray(mirror)
     return np.concatenate([coordinates, other]), np.concatenate([rows, rows])
 
 
 def flatten(
-    coordinates: Float[np.ndarray, "locations dimensions"], view: str = "lateral", mirror: Mirror = False
+    coordinates: Float[np.ndarray, "locations dimensions"], view: str = "front", mirror: Mirror = False
 ) -> tuple[Float[np.ndarray, "points 2"], np.ndarray]:
     """Where tissue is drawn: positions on the page and the location of each, farthest first.
 
-    Flat tissue stays as it is. Of an embryo the half that faces the viewer is kept, so that nearer locations
-    cover those behind them.
+    Flat tissue stays as it is. Of a 3D map all is drawn, nearer locations over those behind them; in the
+    views of an embryo, whose skin is closed, the half that faces the viewer alone.
 
     Raises:
         PerlerInputError: an unknown view, or neither two nor three coordinates.
@@ -80,7 +97,8 @@ def flatten(
     # The midline of a bilateral embryo is y = 0 even where only one half is given.
     middle = 0.0 if toward == 1 else (depth.min() + depth.max()) / 2
     order = np.argsort(depth, kind="stable")
-    order = order[depth[order] >= middle]
+    if view in _EMBRYO:
+        order = order[depth[order] >= middle]
     flat = np.stack([right_sign * points[:, right], up_sign * points[:, up]], axis=1)
     return flat[order], rows[order]
 

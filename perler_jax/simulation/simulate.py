@@ -16,6 +16,7 @@ from scipy import sparse
 
 from perler_jax._typing import Float, Real
 from perler_jax.errors import PerlerInputError
+from perler_jax.inputs.axes import EMBRYO
 from perler_jax.simulation.virtual_embryo import draw_patterns, egg_length, half_ellipsoid, named_gene_classes
 
 __all__ = ["SimulatedEmbryo", "simulate_embryo"]
@@ -29,7 +30,8 @@ class SimulatedEmbryo:
         cells: cells x genes, UMI counts, CSR; ``obs["true_location"]`` is the index of the location that each
             cell came from.
         reference: locations x landmarks, in situ intensity on each landmark's own scale;
-            ``obsm["spatial"]`` in micrometres (x anterior to posterior, y across, z up to dorsal).
+            ``obsm["spatial"]`` in micrometres (x anterior to posterior, y across, z up to dorsal, as
+            ``uns["spatial_axes"]`` says).
         truth: locations x genes, noise-free expression in arbitrary units of about 0-1;
             ``obsm["spatial"]``; ``obs["egg_length"]``, the position along the curved axis;
             ``var["class"]`` (gap, pair-rule, segment-polarity, dorsoventral, mixture or unspatial) and
@@ -99,6 +101,7 @@ def simulate_embryo(
     locations["egg_length"] = egg_length(coordinates)
     genes = pd.DataFrame({"class": classes.astype(str), "landmark": classes.index.isin(landmarks)})
     truth = ad.AnnData(patterns, obs=locations, var=genes, obsm={"spatial": coordinates})
+    truth.uns["spatial_axes"] = EMBRYO.plain()
 
     intensity = _measure_in_situ(
         patterns[:, genes["landmark"].to_numpy()], float(reference_noise), reference_rng
@@ -108,6 +111,7 @@ def simulate_embryo(
         obs=locations[[]].copy(),
         var=genes.loc[landmarks, []].copy(),
         obsm={"spatial": coordinates.copy()},
+        uns={"spatial_axes": EMBRYO.plain()},
     )
 
     origin = cell_rng.choice(n_locations, n_cells, p=_probabilities(location_weights, n_locations))

@@ -88,13 +88,13 @@ async function startPage() {
   });
   if (page.quantities.length < 2) byId("quantities").hidden = true;
   if (page.tissue.dimensions === 3) {
-    Object.keys(VIEWS).forEach((name, i) => {
+    tissue.views.forEach(({ name }, i) => {
       const button = element("button", name, { type: "button", title: `Seen from there (${i + 1})` });
       button.addEventListener("click", () => tissue.view(name));
       byId("views").append(button);
     });
   } else document.querySelectorAll(".solid").forEach((each) => each.remove());
-  if (page.tissue.half) byId("mirror-label").hidden = false;
+  if (tissue.half) byId("mirror-label").hidden = false;
   else document.querySelectorAll(".half").forEach((each) => each.remove());
 
   const mirror = async (both) => { byId("mirror").checked = both; await tissue.mirror(both); await update({}, true); };
@@ -112,12 +112,12 @@ async function startPage() {
   const turns = { ArrowLeft: [-15, 0], ArrowRight: [15, 0], ArrowUp: [0, 15], ArrowDown: [0, -15] };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open || event.target.matches("input[type=text], select")) return;
-    const { key } = event, view = tissue.solid && Object.keys(VIEWS)[Number(key) - 1];
+    const { key } = event, view = tissue.views[Number(key) - 1]?.name;
     if (key === "/") byId("query").focus();
     else if (key === "?") byId("help").showModal();
     else if (key === "n" || key === "p") choose(search.neighbour(state.gene, key === "n" ? 1 : -1));
     else if (key === "q") update({ quantity: (state.quantity + 1) % page.quantities.length });
-    else if (key === "m" && page.tissue.half) mirror(!tissue.both);
+    else if (key === "m" && tissue.half) mirror(!tissue.both);
     else if (key === "Escape") update({ place: null });
     else if (view) tissue.view(view);
     else if (tissue.solid && key in turns) tissue.rotate(...turns[key]);

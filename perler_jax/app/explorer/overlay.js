@@ -1,12 +1,10 @@
 /* What lies over the tissue: rings around the chosen location, names of the sides; and the picture to save. */
 
-const SIDES = [[0, -1, "anterior"], [0, 1, "posterior"], [2, 1, "dorsal"], [2, -1, "ventral"]];
-
 class Overlay {
   constructor(element, tissue) {
     Object.assign(this, { element, tissue, chosen: null });
     this.rings = [0, 1].map(() => element.appendChild(document.createElement("i")));
-    this.sides = (tissue.solid ? SIDES : []).map(([, , name]) => {
+    this.sides = tissue.sides.map(([, , name]) => {
       const label = element.appendChild(document.createElement("span"));
       label.textContent = name;
       return label;
@@ -31,12 +29,12 @@ class Overlay {
       ring.classList.toggle("behind", tissue.solid && near[i] < -tissue.size);
     });
     if (!tissue.solid) return;
-    const ends = SIDES.map(([axis, sign]) => tissue.centre.map((each, i) => (i === axis ? each + sign * (tissue.extent[i] / 2 + 2.5 * tissue.spacing) : each)));
+    const ends = tissue.sides.map(([axis, sign]) => tissue.centre.map((each, i) => (i === axis ? each + sign * (tissue.extent[i] / 2 + 2.5 * tissue.spacing) : each)));
     const [x, y, depth] = tissue.project([0, 1, 2].map((i) => ends.map((end) => end[i])));
     const { clientWidth: width, clientHeight: height } = tissue.element;
     this.sides.forEach((label, i) => {
       // A side that is seen head on, or whose end is behind the tissue, has no place for its name.
-      const half = label.offsetWidth / 2 + 2, hidden = Math.abs(depth[i]) > 0.7 * (tissue.extent[SIDES[i][0]] / 2) * tissue.pixels() / tissue.spacing;
+      const half = label.offsetWidth / 2 + 2, hidden = Math.abs(depth[i]) > 0.7 * (tissue.extent[tissue.sides[i][0]] / 2) * tissue.pixels() / tissue.spacing;
       // A name lies outside of its end: by half of its own length where that end points to the left or right.
       const aside = [x[i] - width / 2, y[i] - height / 2], away = (half * aside[0]) / (Math.hypot(...aside) || 1);
       const left = Math.min(width - half, Math.max(half, x[i] + away)), top = Math.min(height - 9, Math.max(9, y[i]));

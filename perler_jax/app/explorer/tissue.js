@@ -1,12 +1,5 @@
 /* The tissue on the page, drawn by plotly: colours, views, the other half, what lies under a click. */
 
-const VIEWS = {
-  lateral: { eye: [0, -1, 0], up: [0, 0, 1] },
-  dorsal: { eye: [0, 0, 1], up: [0, 1, 0] },
-  ventral: { eye: [0, 0, -1], up: [0, -1, 0] },
-  anterior: { eye: [-1, 0, 0], up: [0, 0, 1] },
-  posterior: { eye: [1, 0, 0], up: [0, 0, 1] },
-};
 const vector = ([x, y, z]) => ({ x, y, z });
 const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 const unit = (a) => a.map((each) => each / Math.hypot(...a));
@@ -14,9 +7,10 @@ const subtract = (a, b) => a.map((each, i) => each - b[i]);
 const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
 
 class Tissue {
-  /** `half`: right half of an embryo, of which a mirror image can be shown. `names`: of the locations. */
-  constructor(element, coordinates, { dimensions, spacing, half, names, scales }) {
-    Object.assign(this, { element, coordinates, dimensions, spacing, half, names, scales });
+  /** `mirror`: axis along which a half is mirrored, or null where all is given. `names`: of the locations. */
+  constructor(element, coordinates, { dimensions, spacing, mirror, views, sides, names, scales }) {
+    const half = mirror !== null;
+    Object.assign(this, { element, coordinates, dimensions, spacing, mirrored: mirror, half, views, sides, names, scales });
     this.n = coordinates.length / dimensions;
     this.both = half;
     this.solid = dimensions === 3;
@@ -25,14 +19,14 @@ class Tissue {
     this.onmove = () => {};
   }
 
-  /** Coordinates as drawn, one array per dimension. A half is drawn on the near side of a lateral view, where
-      anterior is left, as right and left count as alike. */
+  /** Coordinates as drawn, one array per dimension. A half along y is drawn on the near side of a lateral view,
+      where low x is left, as right and left count as alike. */
   points(rows = null) {
     const index = rows ?? [...Array(this.n).keys()];
     return [...Array(this.dimensions).keys()].map((axis) => {
-      const flip = axis === 1 && this.half ? -1 : 1;
+      const flip = axis === 1 && this.mirrored === 1 ? -1 : 1;
       const one = index.map((row) => flip * this.coordinates[row * this.dimensions + axis]);
-      return this.both ? one.concat(axis === 1 ? one.map((value) => -value) : one) : one;
+      return this.both ? one.concat(axis === this.mirrored ? one.map((value) => -value) : one) : one;
     });
   }
 
@@ -43,7 +37,10 @@ class Tissue {
   async start() {
     const [x, y, z] = this.points();
     const extents = [x, y, z].filter(Boolean).map((each) => each.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]));
-    if (this.half) extents[1] = [-Math.max(...extents[1].map(Math.abs)), Math.max(...extents[1].map(Math.abs))];
+    if (this.half) {
+      const most = Math.max(...extents[this.mirrored].map(Math.abs));
+      extents[this.mirrored] = [-most, most];
+    }
     this.centre = extents.map(([low, high]) => (low + high) / 2);
     this.extent = extents.map(([low, high]) => high - low + 3 * this.spacing);
     this.reach = Math.max(...this.extent) / 2;
@@ -103,7 +100,7 @@ class Tissue {
       return { ...bare, dragmode: "pan", xaxis: axis, yaxis: { ...axis, scaleanchor: "x" } };
     }
     const axis = (i) => ({ visible: false, showspikes: false, range: [this.centre[i] - this.reach, this.centre[i] + this.reach] });
-    const camera = { projection: { type: "orthographic" }, eye: vector(VIEWS.lateral.eye), up: vector(VIEWS.lateral.up), center: vector([0, 0, 0]) };
+    const camera = { projection: { type: "orthographic" }, eye: vector(this.views[0].eye), up: vector(this.views[0].up), center: vector([0, 0, 0]) };
     return { ...bare, scene: { xaxis: axis(0), yaxis: axis(1), zaxis: axis(2), aspectmode: "manual", aspectratio: vector([1, 1, 1]), dragmode: "orbit", camera } };
   }
 
@@ -148,7 +145,7 @@ class Tissue {
   }
 
   view(name) {
-    const { eye, up } = VIEWS[name];
+    const { eye, up } = this.views.find((each) => each.name === name);
     return Plotly.relayout(this.element, { "scene.camera.eye": vector(eye), "scene.camera.up": vector(up), "scene.camera.center": vector([0, 0, 0]) });
   }
 
