@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["LandmarkGrams", "blas_threads", "landmark_gram", "landmark_grams"]
+__all__ = ["LandmarkGrams", "blas_threads", "landmark_gram", "landmark_grams", "level_map"]
 
 # Below this many landmarks a second BLAS thread costs more in waiting (60 times more beside a busy XLA
 # thread pool) than it saves.
@@ -43,6 +43,15 @@ class LandmarkGrams:
         both = np.outer(landmarks, landmarks)
         cells, reference = (np.where(both, gram, 0.0) for gram in (self.cells, self.reference))
         return LandmarkGrams(cells, reference, self.n_locations)
+
+    def turn(self, by: Float[np.ndarray, "landmarks landmarks"]) -> LandmarkGrams:
+        """Of landmarks that were multiplied by a matrix."""
+        return LandmarkGrams(by.T @ self.cells @ by, by.T @ self.reference @ by, self.n_locations)
+
+
+def level_map(kept: Bool[np.ndarray, " landmarks"]) -> Float[np.ndarray, "landmarks landmarks"]:
+    """The matrix that takes from each row its level, the mean over the kept landmarks; else zero."""
+    return np.diag(kept.astype(np.float64)) - np.outer(kept, kept) / kept.sum()
 
 
 def landmark_grams(

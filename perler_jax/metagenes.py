@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 
 from perler_jax.choices import Reduction
 from perler_jax.errors import PerlerInputError
-from perler_jax.grams import LandmarkGrams, blas_threads, landmark_grams
+from perler_jax.grams import LandmarkGrams, blas_threads, landmark_grams, level_map
 
 logger = logging.getLogger("perler_jax")
 
@@ -152,6 +152,7 @@ def reduce_landmarks(
     n_metagenes: int,
     reduction: Reduction = "plsc",
     keep: Bool[np.ndarray, " landmarks"] | None = None,
+    levels: bool = True,
 ) -> MetageneMap:
     """The metagene maps that a reduction makes of the Gram matrices.
 
@@ -162,6 +163,8 @@ def reduce_landmarks(
         reduction: "plsc" (the paper's), "pca" of the reference, or "none".
         keep: landmarks to use; the loadings of the others are exactly zero, on both sides, as if the
             gene had been deleted.
+        levels: whether each cell and each location keeps its own level, the mean over its kept landmarks; the
+            loadings of those without take it off.
 
     Returns:
         The maps. The sign of each metagene is fixed by making its largest cell loading positive. Metagenes
@@ -171,7 +174,9 @@ def reduce_landmarks(
         PerlerInputError: on an unknown reduction.
     """
     kept = np.ones(len(grams.cells), bool) if keep is None else keep
+    turn = None if levels else level_map(kept)
     known = grams if keep is None else grams.keep(kept)
+    known = known if turn is None else known.turn(turn)
     with blas_threads(len(kept)):
         if reduction == "plsc":
             fitted = _plsc(known, n_metagenes)
@@ -187,8 +192,8 @@ def reduce_landmarks(
     told = kept[:, None] & (fitted.strength > rounding)
     largest = np.abs(fitted.cell_loadings).argmax(axis=0)
     signs = np.where(np.take_along_axis(fitted.cell_loadings, largest[None], axis=0)[0] < 0, -1.0, 1.0)
-    return MetageneMap(
-        np.where(told, fitted.cell_loadings * signs, 0.0),
-        np.where(told, fitted.reference_loadings * signs, 0.0),
-        fitted.strength,
-    )
+    of_cells = np.where(told, fitted.cell_loadings * signs, 0.0)
+    of_reference = np.where(told, fitted.reference_loadings * signs, 0.0)
+    if turn is not None:
+        of_cells, of_reference = turn @ of_cells, turn @ of_reference
+    return MetageneMap(of_cells, of_reference, fitted.strength)

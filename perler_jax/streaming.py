@@ -17,7 +17,6 @@ being at no location (cells from elsewhere).
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,17 +25,11 @@ import jax.numpy as jnp
 
 from perler_jax.scale.spread import split_cells
 from perler_jax.tile_arithmetic import column_maxima, column_sums, exp
+from perler_jax.tiles import Tiles, choose_tiles
 
 __all__ = ["Logits", "Moments", "Tiles", "choose_tiles", "softmax_moments"]
 
 PyTree = Any
-
-
-class Tiles(NamedTuple):
-    """How many cells and locations are held at once."""
-
-    cells: int
-    locations: int
 
 
 class Logits(NamedTuple):
@@ -53,33 +46,6 @@ class Moments(NamedTuple):
     log_normaliser: jax.Array  # (points, cells)
     of_cells: jax.Array | None  # (points, cells, V)
     of_locations: jax.Array | None  # (points, locations, U)
-
-
-# Entries of a tile. On a CPU logits and weights (2.4 MB each in float32) stay near a core: larger tiles were
-# slower, whatever the number of locations, and smaller ones keep two cores waiting for each other. An
-# accelerator wants few large steps.
-_CPU_ELEMENTS, _ACCELERATOR_ELEMENTS = 600_000, 2**24
-_LEAST_CELLS = 128
-# What locations gather is added up tile by tile: many values ask for fewer, larger tiles.
-_MOST_LEAST_CELLS = 256
-_VECTOR = 16  # float32 numbers in the widest register: with one cell more the processor works in vain
-_MOST_LOCATIONS = 65_536
-
-
-def choose_tiles(n_cells: int, n_locations: int, n_gathered: int = 1) -> Tiles:
-    """Tile sizes that split both axes evenly, cells into whole registers.
-
-    Args:
-        n_cells: how many there are.
-        n_locations: how many there are; they are split past 65,536, which costs a second pass.
-        n_gathered: values that each location gathers from the cells.
-    """
-    elements = _CPU_ELEMENTS if jax.default_backend() == "cpu" else _ACCELERATOR_ELEMENTS
-    least = min(max(_LEAST_CELLS, n_gathered // 2), _MOST_LEAST_CELLS)
-    locations = math.ceil(n_locations / math.ceil(n_locations / _MOST_LOCATIONS))
-    most = max(least, elements // locations) // _VECTOR * _VECTOR
-    cells = math.ceil(n_cells / math.ceil(n_cells / most))
-    return Tiles(cells=min(n_cells, math.ceil(cells / _VECTOR) * _VECTOR), locations=locations)
 
 
 # Every rematerialised body sits inside a scan, where XLA cannot merge the two computations anyway.
@@ -107,6 +73,8 @@ def softmax_moments(
     location_values: jax.Array | None = None,
     cell_values: jax.Array | None = None,
     elsewhere: jax.Array | None = None,
+    mix: jax.Array | None = None,
+    squared: bool = False,
     tiles: Tiles | None = None,
 ) -> Moments:
     """Stream the moments of gamma over tiles.
@@ -122,17 +90,21 @@ def softmax_moments(
         cell_values: u (cells, U), or None to skip that moment.
         elsewhere: (cells,) logit of being at none of the locations, one for all points: it takes part in the
             normaliser, so that gamma of a cell sums to less than one. None: every cell is somewhere.
+        mix: (points, locations) c_pk: locations gather by the one matrix sum_p c_pk gamma^p_nk, so that the
+            product with the cell values is made once, not once per point; the result has a single point.
+            Nothing is then given of the cells.
+        squared: with `mix`, gather by the squares of that matrix.
         tiles: tile sizes (static); None chooses them. They change no result but its rounding.
 
     Inside `scale.devices.use_devices` every device streams its own part of the cells.
     """
 
     def on_one_device(by_cell: PyTree, shared: PyTree) -> tuple[PyTree, PyTree]:
-        found = _stream(pairwise, logits, by_cell, shared, tiles)
+        found = _stream(pairwise, logits, by_cell, shared, squared, tiles)
         return (found.log_normaliser, found.of_cells), found.of_locations
 
     (log_normaliser, of_cells), of_locations = split_cells(
-        on_one_device, (cells, cell_values, elsewhere), (points, locations, location_values)
+        on_one_device, (cells, cell_values, elsewhere), (points, locations, location_values, mix)
     )
     return Moments(log_normaliser, of_cells, of_locations)
 
@@ -142,18 +114,21 @@ def _stream(
     logits: Callable[[PyTree, PyTree], Logits],
     by_cell: PyTree,
     shared: PyTree,
+    squared: bool,
     tiles: Tiles | None,
 ) -> Moments:
     """`softmax_moments` of the cells of one device."""
-    (cells, cell_values, elsewhere), (points, locations, location_values) = by_cell, shared
+    (cells, cell_values, elsewhere), (points, locations, location_values, mix) = by_cell, shared
     n_cells, n_locations = jax.tree.leaves(cells)[0].shape[0], jax.tree.leaves(locations)[0].shape[0]
     n_points = jax.tree.leaves(points)[0].shape[0]
     size = tiles or choose_tiles(n_cells, n_locations, 1 if cell_values is None else cell_values.shape[1])
     size = Tiles(min(size.cells, n_cells), min(size.locations, n_locations))
     cell_tiles = _split((cells, cell_values, elsewhere), n_cells, size.cells)
     valid = jnp.arange(-(-n_locations // size.locations) * size.locations) < n_locations
-    location_tiles = _split((locations, location_values), n_locations, size.locations)
+    by_location = (locations, location_values, None if mix is None else mix.T)
+    location_tiles = _split(by_location, n_locations, size.locations)
     location_tiles = (*location_tiles, valid.reshape(-1, size.locations))
+    n_gathered = n_points if mix is None else 1
     n_location_tiles = len(location_tiles[-1])
     padded = n_location_tiles * size.locations != n_locations
 
@@ -188,11 +163,24 @@ def _stream(
         by_location = None if of_cell is None else weights @ (of_cell * scale[:, None])
         return by_cell, by_location
 
+    def gather_mixed(
+        normalised: Callable[..., jax.Array], shares: jax.Array, of_cell: Any, *extra: PyTree
+    ) -> Any:
+        """What locations gather by the sum of the points' weights: one product for all points."""
+
+        def add(running: jax.Array, item: PyTree) -> tuple[jax.Array, None]:
+            share, point, more = item
+            return running + share[:, None] * normalised(point, *more), None
+
+        start = jnp.zeros((size.locations, size.cells), of_cell.dtype)
+        mixed, _ = jax.lax.scan(add, start, (shares.T, points, extra))
+        return ((mixed**2 if squared else mixed) @ of_cell)[None]
+
     @_rematerialise
     def all_locations(cell_tile: PyTree) -> tuple[Any, Any, Any]:
         """One location tile: weights are computed once."""
         cell, of_cell, outside = cell_tile
-        location, of_location, mask = jax.tree.map(lambda leaf: leaf[0], location_tiles)
+        location, of_location, shares, mask = jax.tree.map(lambda leaf: leaf[0], location_tiles)
         shared = pairwise(cell, location)
 
         def one(point: PyTree) -> tuple[Any, Any, Any]:
@@ -201,6 +189,17 @@ def _stream(
             by_cell, by_location = gather(weights, found.factor, 1.0 / total, of_location, of_cell)
             return shift + jnp.log(total), by_cell, by_location
 
+        def normalised(point: PyTree, _: Any = None) -> jax.Array:
+            found = point_logits(shared, point, mask)
+            weights, total, _ = shifted_sum(found, outside)
+            return (weights if found.factor is None else weights * found.factor) / total
+
+        if shares is not None:
+            return (
+                jnp.zeros((n_points, size.cells), of_cell.dtype),
+                None,
+                gather_mixed(normalised, shares, of_cell, jnp.zeros(n_points))[None],
+            )
         log_normaliser, by_cell, by_location = over_points(one)
         return log_normaliser, by_cell, None if by_location is None else by_location[None]
 
@@ -214,21 +213,27 @@ def _stream(
             shared = pairwise(cell, location_tile[0])
 
             def one(point: PyTree, before: jax.Array) -> jax.Array:
-                _, total, shift = shifted_sum(point_logits(shared, point, location_tile[2]))
+                _, total, shift = shifted_sum(point_logits(shared, point, location_tile[3]))
                 return jnp.logaddexp(before, shift + jnp.log(total))
 
             return over_points(one, running), None
 
         @_rematerialise
         def add_moments(running: Any, location_tile: PyTree) -> tuple[Any, Any]:
-            location, of_location, mask = location_tile
+            location, of_location, shares, mask = location_tile
             shared = pairwise(cell, location)
 
-            def one(point: PyTree, normaliser: jax.Array) -> tuple[Any, Any]:
+            def normalised(point: PyTree, normaliser: jax.Array) -> jax.Array:
                 found = point_logits(shared, point, mask)
                 weights = exp(found.values - normaliser)
-                return gather(weights, found.factor, jnp.ones_like(normaliser), of_location, of_cell)
+                return weights if found.factor is None else weights * found.factor
 
+            def one(point: PyTree, normaliser: jax.Array) -> tuple[Any, Any]:
+                weights = normalised(point, normaliser)
+                return gather(weights, None, jnp.ones_like(normaliser), of_location, of_cell)
+
+            if shares is not None:
+                return running, gather_mixed(normalised, shares, of_cell, log_normaliser)
             by_cell, by_location = over_points(one, log_normaliser)
             return (None if by_cell is None else running + by_cell), by_location
 
@@ -260,7 +265,7 @@ def _stream(
 
     gathered = None
     if cell_values is not None:
-        shape = (n_location_tiles, n_points, size.locations, cell_values.shape[1])
+        shape = (n_location_tiles, n_gathered, size.locations, cell_values.shape[1])
         gathered = jnp.zeros(shape, cell_values.dtype)
     gathered, (log_normaliser, by_cell) = jax.lax.scan(add_tile, gathered, cell_tiles)
 
@@ -270,5 +275,5 @@ def _stream(
         return leaf.reshape(n_points, -1, *leaf.shape[3:])[:, :n_cells]
 
     if gathered is not None:  # (tiles, points, tile, U) -> (points, locations, U)
-        gathered = jnp.moveaxis(gathered, 0, 1).reshape(n_points, -1, gathered.shape[3])[:, :n_locations]
+        gathered = jnp.moveaxis(gathered, 0, 1).reshape(n_gathered, -1, gathered.shape[3])[:, :n_locations]
     return Moments(unfold(log_normaliser), None if by_cell is None else unfold(by_cell), gathered)

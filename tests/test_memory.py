@@ -6,7 +6,7 @@ import pytest
 
 from perler_jax.density import log_density
 from perler_jax.mixture import MappingParams, expected_statistics
-from perler_jax.streaming import choose_tiles
+from perler_jax.tiles import choose_tiles
 from perler_jax.weights import WeightParams, weight_moments
 
 METAGENES = 8

@@ -15,7 +15,7 @@ from perler_jax.mixture import (
     posterior_moments,
     score,
 )
-from perler_jax.streaming import _CPU_ELEMENTS, Tiles, choose_tiles
+from perler_jax.tiles import _CPU_ELEMENTS, Tiles, choose_tiles
 from tests import oracle
 
 CELLS, LOCATIONS, METAGENES = 23, 17, 4

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.benchmarks.measure import Timing, interleaved
 from perler_jax.mixture import MappingParams, expected_statistics
-from perler_jax.streaming import choose_tiles
+from perler_jax.tiles import choose_tiles
 
 __all__ = ["bare_floor", "kernel_and_floors", "kernel_over_floor", "tiled_floor"]
 

@@ -124,6 +124,7 @@ def fit_held_out(
     *,
     n_metagenes: int,
     reduction: Reduction = "plsc",
+    levels: bool = True,
     grams: LandmarkGrams | None = None,
     log_location_weights: Float[Array, " locations"] | None = None,
     evidence: CellEvidence | None = None,
@@ -149,6 +150,7 @@ def fit_held_out(
         folds: landmark indices held out together, one array per fold (`make_folds`).
         n_metagenes: must suit the largest fold (`clip_n_metagenes`).
         reduction: as in `reduce_landmarks`.
+        levels: likewise.
         grams: of the landmarks (`landmark_grams`), where they are known already.
         log_location_weights: ln pi; None is uniform.
         evidence: what else is known of where each cell is from.
@@ -170,7 +172,7 @@ def fit_held_out(
     width = max(len(fold) for fold in folds)
     # Without a reduction the smallest fold leaves the most metagenes.
     columns = cells.shape[1] - min(len(fold) for fold in folds) if reduction == "none" else n_metagenes
-    names = [f"fold-{index:05d}" for index in range(len(folds))]
+    names = [f"fold-{'' if levels else 'levelled-'}{index:05d}" for index in range(len(folds))]
     missing = [i for i, name in enumerate(names) if checkpoint is None or not checkpoint.has(name)]
 
     def reduced() -> Iterator[dict[str, np.ndarray]]:
@@ -186,7 +188,8 @@ def fit_held_out(
                 change = own - reference
                 offset = np.take_along_axis(change, measured.argmax(axis=0)[None], axis=0)
                 gaps = {"filled": (own - offset)[~measured].astype(dtype)}
-            maps = reduce_landmarks(known, n_metagenes=n_metagenes, reduction=reduction, keep=keep)
+            choices: dict[str, Any] = {"n_metagenes": n_metagenes, "reduction": reduction, "levels": levels}
+            maps = reduce_landmarks(known, keep=keep, **choices)
             of_cells = _widen(maps.cell_loadings, columns)
             of_reference = _widen(maps.reference_loadings, columns)
             with blas_threads(cells.shape[1]):

@@ -61,8 +61,8 @@ def _named_positions(adata: AnnData, where: str | Sequence[str]) -> np.ndarray:
         hint = places_elsewhere(adata, always=True)
         keys, columns = few(sorted(adata.obsm)) or "(none)", few(list(obs.columns), 8) or "(none)"
         raise PerlerInputError(
-            f"expected a key of obsm, or columns of obs, for {argument('coordinates', where)}; found obsm keys "
-            f"{keys} and obs columns {columns}{f'; {hint}' if hint else ''}"
+            f"expected a key of obsm, or columns of obs, for {argument('coordinates', where)}; found obsm "
+            f"keys {keys} and obs columns {columns}{f'; {hint}' if hint else ''}"
         )
     return np.column_stack([np.asarray(obs[name]) for name in wanted])
 

@@ -14,7 +14,7 @@ import numpy as np
 from perler_jax.errors import PerlerInputError
 from perler_jax.mixture import MappingParams, expected_statistics
 from perler_jax.reconstruction import gene_block_size
-from perler_jax.streaming import Tiles, choose_tiles
+from perler_jax.tiles import Tiles, choose_tiles
 
 __all__ = ["WorkPlan", "parse_memory", "plan_work"]
 

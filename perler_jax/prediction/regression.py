@@ -1,0 +1,91 @@
+"""Ridge regressions of genes on landmarks among the cells, from Gram matrices alone.
+
+With y the centred landmarks of the cells, T a (landmarks, landmarks) map that takes levels off (or nothing)
+and D the standard deviations after it, the features are y T / D, and for any genes whose products with the
+landmarks are known, c = y' g / N,
+
+    B = (D^-1 T' G T D^-1 + ridge)^-1 D^-1 T' c,      explained among cells  y (T D^-1 B),
+                                                      carried by the map     h (T D_h^-1 B):
+
+both are landmarks times a (landmarks, genes) matrix, so that nothing of the size of the cells is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Bool, Float, Int
+
+from perler_jax.grams import level_map
+
+__all__ = ["LandmarkRegression", "prepare_regression"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class LandmarkRegression:
+    """A regression that is ready for any genes.
+
+    Attributes:
+        gram: (landmarks, landmarks) of the features, per cell.
+        of_cells: (landmarks, landmarks) from landmarks of cells to features.
+        of_reference: (landmarks, landmarks) from landmarks of locations to features.
+        ridge: penalty.
+    """
+
+    gram: Float[np.ndarray, "landmarks landmarks"]
+    of_cells: Float[np.ndarray, "landmarks landmarks"]
+    of_reference: Float[np.ndarray, "landmarks landmarks"]
+    ridge: float
+
+    def coefficients(
+        self,
+        products: Float[np.ndarray, "landmarks genes"],
+        own: Int[np.ndarray, " genes"] | None = None,
+    ) -> tuple[Float[np.ndarray, "landmarks genes"], Float[np.ndarray, "landmarks genes"]]:
+        """What to multiply the landmarks of cells with, and those of locations.
+
+        Args:
+            products: y' g / N, of the genes with the centred landmarks among the cells.
+            own: for each gene the landmark that it is, which then takes no part in its own regression; -1
+                for a gene that is none.
+        """
+        cross = self.of_cells.T @ products
+        penalised = self.gram + self.ridge * np.eye(len(self.gram))
+        found = scipy.linalg.solve(penalised, cross, assume_a="pos")
+        left_out = np.full(products.shape[1], -1) if own is None else own
+        for gene in np.flatnonzero(left_out >= 0):
+            keep = np.arange(len(self.gram)) != left_out[gene]
+            found[:, gene] = 0.0
+            found[keep, gene] = scipy.linalg.solve(
+                penalised[np.ix_(keep, keep)], cross[keep, gene], assume_a="pos"
+            )
+        return self.of_cells @ found, self.of_reference @ found
+
+
+def prepare_regression(
+    cells: Float[np.ndarray, "landmarks landmarks"],
+    reference: Float[np.ndarray, "landmarks landmarks"],
+    kept: Bool[np.ndarray, " landmarks"],
+    *,
+    ridge: float,
+    levels: bool = True,
+) -> LandmarkRegression:
+    """Features and their Gram matrix.
+
+    Args:
+        cells: y'y / N, per cell.
+        reference: h'h / K, per location.
+        kept: landmarks to use.
+        ridge: penalty, in units of a feature's variance.
+        levels: leave each row's level in.
+    """
+    turn = np.diag(kept.astype(np.float64)) if levels else level_map(kept)
+    sides = []
+    for gram in (cells, reference):
+        spread = np.sqrt(np.maximum(np.einsum("ij,ik,kj->j", turn, gram, turn), 0.0))
+        floor = 1e-9 * spread.max(initial=0.0)
+        sides.append(turn / np.where(spread > floor, spread, np.inf))
+    of_cells, of_reference = sides
+    return LandmarkRegression(of_cells.T @ cells @ of_cells, of_cells, of_reference, ridge)
