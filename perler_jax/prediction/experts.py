@@ -11,7 +11,7 @@ mixed, and the mixture is *polished*: smoothed over positions, drawn to the span
 both. `EXPERTS` and `POLISHES` are the lists that a fit chooses from; the share of each is learned on held-out
 landmarks (`shares.py`). Nothing outside of this folder knows what is in the lists.
 
-Note: the paper has the weighted mean alone, and so has `fit_perler` as yet: this folder is what it is going to
+Note: the paper has the weighted mean alone, and so has `fit_perler` as yet: this folder is what it will
 predict with.
 """
 
