@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import re
 import tracemalloc
 
 import anndata
@@ -286,6 +287,35 @@ def test_empty_cells_are_named(counts):
         PerlerWarning, match=r"2 of 23 cells with zeros only \(first: cell-3, cell-8\).*take_cells"
     ):
         as_cells(pd.DataFrame(counts, CELLS, GENES))
+
+
+@pytest.mark.parametrize(
+    ("obsm", "obs", "told"),
+    [
+        ({"X_umap": 2, "X_pca": 3, "wide": 5}, {}, None),
+        ({"X_umap": 2, "spatial3d": 3}, {}, "pass coordinates='spatial3d'"),
+        (
+            {"positions": 2, "X_spatial": 2},
+            {},
+            r"coordinates='X_spatial' \('positions' may be meant as well\)",
+        ),
+        ({}, {"X": 1.0, "Y": 2.0}, r"obs has the columns X, Y: pass coordinates=\['X', 'Y'\]"),
+        ({}, {"y_centroid": 1.0, "x_centroid": 2.0}, r"\['x_centroid', 'y_centroid'\]"),
+        ({}, {"x": "left", "y": "right"}, None),
+        ({"X_spatial": 2, "spatial": 2}, {}, None),
+    ],
+)
+def test_positions_that_lie_elsewhere_are_told(obsm, obs, told, recwarn):
+    adata = anndata.AnnData(np.arange(12.0).reshape(4, 3), var=pd.DataFrame(index=list("abc")))
+    for key, width in obsm.items():
+        adata.obsm[key] = np.arange(4.0 * width).reshape(4, width)
+    for key, value in obs.items():
+        adata.obs[key] = value
+    reference = as_reference(adata, scale="linear")
+    assert (reference.coordinates is None) == ("spatial" not in obsm)
+    messages = [str(each.message) for each in recwarn if "positions" in str(each.message)]
+    assert len(messages) == (told is not None)
+    assert told is None or re.search(told, messages[0])
 
 
 def test_wrong_tables_are_refused(counts):

@@ -66,11 +66,11 @@ def test_dask_arrays(kind, chunks):
 def test_a_dask_array_is_never_read_whole(monkeypatch):
     monkeypatch.setattr(storage, "_PIECE", 400)  # ten rows
     file = Watched(COUNTS)
-    cells = as_cells(da.from_array(file, chunks=(5, 40), asarray=False), genes=GENES)
+    cells = as_cells(da.from_array(file, chunks=(4, 40), asarray=False), genes=GENES)
     check(cells)
-    assert file.largest == 5
+    assert file.largest == 4
     rows = [window.stop - window.start for window, _, _ in storage.pieces(cells.values)]
-    assert set(rows) == {10}  # two blocks at a time: none is read twice
+    assert set(rows[:-1]) == {8}  # two blocks at a time: none is read twice
 
 
 def test_broken_values_and_unknown_shapes_are_refused(monkeypatch):

@@ -127,6 +127,10 @@ def test_landmarks_that_lie_in_raw_are_told_where_the_minimum_is_reached():
     ):
         assert len(aligned(cells, reference)) == 6
     assert len(aligned(cells, reference, {"use_raw": True})) == 12
+    with pytest.warns(
+        PerlerWarning, match=r"found 6 of 6 .*12 would be shared: pass use_raw=True for the ref"
+    ):
+        assert len(aligned(table(SYMBOLS, 0), with_raw(reference, SYMBOLS[:6]))) == 6
     with pytest.raises(PerlerInputError, match=r"expected \.raw in the AnnData"):
         as_cells(table(SYMBOLS, 0), use_raw=True)
 
