@@ -104,9 +104,8 @@ def test_the_table_has_a_row_for_every_gene_that_is_asked_for(fit, table, embryo
     landmarks = table[table["is_landmark"]]
     assert list(landmarks.index) == list(fit.landmarks)
     np.testing.assert_allclose(landmarks["nested"], fit.scores["nested"])
-    assert (
-        table.loc[~table["is_landmark"], ["nested", "agreement", "predicted_with_reference"]].isna().all(None)
-    )
+    unknown = table.loc[~table["is_landmark"], ["nested", "agreement", "predicted_with_reference"]]
+    assert unknown.isna().all(axis=None)
     assert (table["predicted_lower"] < table["predicted"]).all()
     assert (table["predicted"] < table["predicted_upper"]).all()
     np.testing.assert_allclose(table["detection_rate"], (embryo.cells.X.toarray() > 0).mean(axis=0))

@@ -131,7 +131,7 @@ def test_unusable_requests_are_refused(fit):
     with pytest.raises(PerlerInputError, match="found no cells"):
         suggest_landmarks(dataclasses.replace(fit, cells=None))
     logs = dataclasses.replace(fit.cells, values=np.log1p(fit.cells.values.toarray()), scale="log2")
-    with pytest.raises(PerlerInputError, match="found logarithms"):
+    with pytest.raises(PerlerInputError, match="found cells of scale 'log2'"):
         suggest_landmarks(dataclasses.replace(fit, cells=logs))
     with pytest.raises(PerlerInputError, match="1 landmarks"):
         suggest_landmarks(fit, 1, candidates=[fit.landmarks[0], fit.cells.genes[70]])
