@@ -65,6 +65,12 @@ def plain_fields(value: Any) -> dict[str, Any]:
     return {name: each for name, each in dataclasses.asdict(value).items() if each is not None}
 
 
-def units_of(standardise: bool) -> str:
-    """What the numbers of X are."""
-    return "z-score over locations" if standardise else "log2 expression of the preprocessed cells"
+def units_of(standardise: bool, scale: str) -> str:
+    """What the numbers of X are, for cells of a scale."""
+    if standardise:
+        return "z-score over locations"
+    if scale == "centred":
+        return "expression of the cells, centred as it was given"
+    if scale == "binary":
+        return "share of cells that express the gene"
+    return "log2(1 + expression) of the normalised cells"

@@ -1,7 +1,7 @@
 """Loaders of the public data sets: from the files as they were published to labelled AnnData.
 
-Each loader takes the folder that holds one data set's files. Nothing is downloaded and nothing is changed but
-what the docstring says: normalising is the caller's decision.
+Each loader takes the folder of a data set's files. Nothing is downloaded or changed but as its docstring says.
+Where values cannot tell their scale, ``uns["expression_scale"]`` names it.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def load_fly(directory: Folder) -> FlyEmbryo:
             f"{folder / 'geometry.tsv.gz'}: expected {2 * len(expression)} rows (both halves of the "
             f"{len(expression)} reference locations) of 3 coordinates, found {geometry.shape}."
         )
-    reference = ad.AnnData(expression.astype(np.float64))
+    reference = ad.AnnData(expression.astype(np.float64), uns={"expression_scale": "linear"})
     reference.obsm["spatial"] = geometry[: len(expression)].copy()
     reference.uns["spatial_axes"] = EMBRYO.plain()
     binary = None
@@ -122,7 +122,8 @@ def load_starmap_pair(directory: Folder) -> CortexPair:
     """
     folder = Path(directory)
     expression = _read_named(folder / "tasic2016_1366x170_expr_plus1.tsv.gz") - 1.0
-    cells = ad.AnnData(expression, obs=_matching(folder / "tasic2016_cells.tsv.gz", expression.index))
+    obs = _matching(folder / "tasic2016_cells.tsv.gz", expression.index)
+    cells = ad.AnnData(expression, obs=obs, uns={"expression_scale": "linear"})
     reference = load_count_table(folder / "starmap_1207x1020_counts.npz")
     located = _matching(folder / "starmap_cells.tsv.gz", reference.obs_names)
     reference.obsm["spatial"] = located[["x", "y"]].to_numpy(dtype=np.float64)
@@ -217,7 +218,7 @@ def load_zebrafish_cells(path: Folder) -> ad.AnnData:
         raise PerlerFileError(f"{path}: expected a table of numbers, genes x cells, found other values.")
     if table.isna().any(axis=None) or (table < 0).any(axis=None):
         raise PerlerFileError(f"{path}: expected values >= 0, not logged; found missing or negative ones.")
-    cells = ad.AnnData(table.T.astype(np.float32))
+    cells = ad.AnnData(table.T.astype(np.float32), uns={"expression_scale": "linear"})
     cells.obs["batch"] = cells.obs_names.str.split("_").str[0].to_numpy()
     return cells
 

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from perler_jax.em_loop import EMResult
 from perler_jax.evidence import CellEvidence
 from perler_jax.fit import PerlerFit
+from perler_jax.given import GivenCells, same_cells
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
 from perler_jax.inputs.archive import rebuild
 from perler_jax.inputs.data import SpatialReference
-from perler_jax.inputs.intake import as_cells
 from perler_jax.inputs.names import GeneNames
+from perler_jax.inputs.scale_reading import Reading
 from perler_jax.metagenes import MetageneMap
 from perler_jax.mixture import MappingParams
 from perler_jax.noise import ForeignCells, Gaussian, StudentT
@@ -36,6 +37,8 @@ _HOST: dict[str, type] = {
     "refinement": Refinement,
     "evidence": CellEvidence,
     "pull": CellEvidence,
+    "given": GivenCells,
+    "reference/reading": Reading,
 }
 _DEVICE: dict[str, Any] = {
     "em": EMResult,
@@ -60,6 +63,7 @@ def load_fit(path: Any, *, cells: Any = None) -> PerlerFit:
 
     Raises:
         PerlerFileError: if the file is missing, truncated, changed, of another kind or of a newer format.
+        PerlerInputError: if the cells are others, or their expression is not the one that was fitted.
     """
     plain, arrays = read_fit_archive(path)
     settings = rebuild("settings", _HOST, plain, arrays)
@@ -70,8 +74,9 @@ def load_fit(path: Any, *, cells: Any = None) -> PerlerFit:
         }
         parts = {name: rebuild(name, _DEVICE, plain, on_device) for name in _DEVICE if "/" not in name}
     parts |= {name: rebuild(name, _HOST, plain, arrays) for name in _HOST if "/" not in name}
+    how = (parts["preprocessing"], parts["given"])
     return PerlerFit(
-        cells=None if cells is None else as_cells(cells),
+        cells=None if cells is None else same_cells(cells, arrays["cell_names"], *how),
         cell_names=arrays["cell_names"],
         landmarks=arrays["landmarks"],
         cell_metagenes=arrays["cell_metagenes"],

@@ -20,11 +20,11 @@ from perler_jax.density import cell_votes, foreign_cells, responsibilities
 from perler_jax.em_loop import EMResult
 from perler_jax.evidence import CellEvidence
 from perler_jax.gene_patterns import Patterns, check_one_process
+from perler_jax.given import GivenCells, how_read, same_cells
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
 from perler_jax.inputs.archive import write_archive
 from perler_jax.inputs.data import CellExpression, SpatialReference
-from perler_jax.inputs.intake import as_cells
 from perler_jax.inputs.labels import name_positions, positions
 from perler_jax.metagenes import MetageneMap
 from perler_jax.preprocessing import Preprocessing, cell_landmarks, reference_landmarks
@@ -33,7 +33,6 @@ from perler_jax.saved_fit import FORMAT_VERSION, KIND
 from perler_jax.scale.checkpoint import fingerprint
 from perler_jax.scale.store import check_target
 from perler_jax.settings import PerlerSettings, device_precision
-from perler_jax.validation import cells_of_fit
 from perler_jax.versions import package_version
 from perler_jax.weights import Covariance, WeightParams, distance_space
 
@@ -65,6 +64,7 @@ class PerlerFit:
         refinement: of the weighted means, where one was chosen.
         evidence: what else is known of where each cell is from, where it was given.
         pull: the same with where a cell's neighbours are, where the refinement has a pull: for predictions.
+        given: how the cells were read; expression that is given again is compared with it.
     """
 
     settings: PerlerSettings
@@ -86,6 +86,7 @@ class PerlerFit:
     refinement: Refinement | None = None
     evidence: CellEvidence | None = None
     pull: CellEvidence | None = None
+    given: GivenCells | None = None
 
     def __repr__(self) -> str:
         scored = "" if self.tuning is None else f", nested score {self.scores['nested'].mean():.3f}"
@@ -105,8 +106,8 @@ class PerlerFit:
     def parameters(self) -> pd.DataFrame:
         """(metagenes, 3) sensitivity, background and noise of each metagene."""
         params = self.em.params
-        columns = {"sensitivity": params.sensitivity, "background": params.background, "noise": params.noise}
-        arrays = {name: np.asarray(column) for name, column in columns.items()}
+        names = ("sensitivity", "background", "noise")
+        arrays = {name: np.asarray(getattr(params, name)) for name in names}
         return pd.DataFrame(arrays, index=self._metagene_names())
 
     def reconstruct(
@@ -126,7 +127,7 @@ class PerlerFit:
             progress: show a progress bar.
 
         Returns:
-            AnnData (locations, genes). X: log2 units of the preprocessed cells, or z-scores.
+            AnnData (locations, genes). X: log2(1 + x) of the normalised cells, or z-scores.
             ``obsm["spatial"]``: coordinates. ``var``: ``is_landmark`` and the scores of landmarks.
             ``uns["perler"]``: parameters, settings, preprocessing and versions.
 
@@ -172,7 +173,8 @@ class PerlerFit:
 
     def expression(self, cells: Any = None) -> CellExpression:
         """Expression of the fitted cells; ``cells`` gives it to a fit that was loaded without."""
-        return cells_of_fit(self.cells if cells is None else as_cells(cells), self.cell_names)
+        fitted = (self.cell_names, self.preprocessing, self.given)
+        return self.cells if cells is None and self.cells is not None else same_cells(cells, *fitted)
 
     def posterior(self, cells: Any = None) -> pd.DataFrame:
         """Probability that each chosen cell came from each location (Eq. 11), dense.
@@ -208,12 +210,7 @@ class PerlerFit:
     def distance_space(self) -> tuple[jax.Array, jax.Array]:
         """Cells and locations in coordinates whose Euclidean distance is the Mahalanobis distance."""
         with device_precision(self.settings.dtype):
-            return distance_space(
-                self.em.params,
-                jnp.asarray(self.cell_metagenes),
-                jnp.asarray(self.reference_metagenes),
-                self._covariance(),
-            )
+            return distance_space(self.em.params, *self._sides(), self._covariance())
 
     def cell_weights(self) -> CellWeights:
         """How much each cell counts at each location: what predictions average with."""
@@ -251,7 +248,7 @@ class PerlerFit:
             "perler_jax": package_version(),
             "jax": jax.__version__,
             "settings": plain_fields(self.settings),
-            "preprocessing": {k: v for k, v in self.preprocessing.describe().items() if v is not None},
+            **how_read(self.given, self.preprocessing, self.reference),
             "alpha": float(self.weights.alpha[0]),
             "beta": float(self.weights.beta[0]),
             "refinement": {} if self.refinement is None else plain_fields(self.refinement),
@@ -288,13 +285,13 @@ class PerlerFit:
 
     def _patterns(self, genes: Sequence[str] | None, standardise: bool, cells: Any) -> Patterns:
         expression = self.expression(cells)
-        chosen = slice(None) if genes is None else name_positions(genes, expression.genes, "gene")
-        names = expression.genes[chosen]
+        known = expression.genes
+        names = known if genes is None else known[name_positions(genes, known, "gene")]
         preprocess, refiner, dtype = self.preprocessing.apply, self._refiner(expression), self.settings.dtype
         return Patterns(self.cell_weights(), expression, preprocess, names, refiner, standardise, dtype)
 
     def _annotate(self, values: np.ndarray | None, patterns: Patterns) -> AnnData:
-        about = {**self.provenance(), "units": units_of(patterns.standardise)}
+        about = {**self.provenance(), "units": units_of(patterns.standardise, self.preprocessing.scale)}
         result = result_shell(self.reference, patterns.genes, self.landmarks, self.scores, about)
         result.X = values
         return result

@@ -97,7 +97,9 @@ def _zones(path: Path) -> ad.AnnData:
         )
     rings = 2.0 * means.index.to_numpy() - 1.0
     zones = pd.DataFrame({"area": rings / rings.sum()}, index=[f"zone {zone}" for zone in means.index])
-    return ad.AnnData(means.to_numpy(np.float64), obs=zones, var=pd.DataFrame(index=means.columns))
+    table = ad.AnnData(means.to_numpy(np.float64), obs=zones, var=pd.DataFrame(index=means.columns))
+    table.uns["expression_scale"] = "linear"
+    return table
 
 
 def _table(path: Path, index: str) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from perler_jax.em import fit_em, initial_params
 from perler_jax.em_loop import EMResult
 from perler_jax.evidence import CellEvidence
 from perler_jax.fit import PerlerFit
+from perler_jax.given import given_cells
 from perler_jax.held_out.cross_validation import correlation, roc_auc
 from perler_jax.idle_card import warn_of_idle_card
 from perler_jax.inputs.interface import speaking
@@ -176,6 +177,7 @@ def fit_perler(
         seconds=seconds,
         covariance=problem.covariance,
         evidence=evidence,
+        given=given_cells(problem.expression, problem.landmarks, problem.preprocessing),
         pull=None if selection.pull is None else jax.tree.map(np.asarray, selection.pull),
         refinement=selection.refinement,
     )

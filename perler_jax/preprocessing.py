@@ -19,7 +19,9 @@ from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.checks import warn_of_empty_cells
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.missing import refilled
+from perler_jax.inputs.scale_reading import Reading
 from perler_jax.inputs.scales import LOGARITHMS, from_log
+from perler_jax.inputs.storage import row_sums
 
 __all__ = [
     "Normalisation",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 _LANDMARKS_AT_ONCE = 128
+_SAME_UNIT = 0.02  # so near to one molecule, values are left as they are
 _PER_LN2 = 1.0 / np.log(2.0)
 
 
@@ -68,7 +71,7 @@ class Preprocessing:
     def describe(self) -> dict[str, Any]:
         """The record as plain values for provenance (JSON), with factors summarised."""
         low, middle, high = (float(value) for value in np.quantile(self.factors, (0.0, 0.5, 1.0)))
-        return {
+        record = {
             "scale": self.scale,
             "normalisation": self.method,
             "target_total": self.target_total,
@@ -76,6 +79,7 @@ class Preprocessing:
             "n_rows": len(self.factors),
             "size_factors": {"min": low, "median": middle, "max": high},
         }
+        return {name: value for name, value in record.items() if value is not None}
 
     def _formula(self) -> str:
         if self.scale in ("centred", "binary"):
@@ -104,15 +108,17 @@ def preprocess_cells(
     Raises:
         PerlerInputError: totals of a wrong number, not finite or not positive, or of what are no counts.
     """
-    if cells.scale != "counts":
+    reading = cells.reading
+    if reading is None or not reading.raw:
         if totals is not None:
             raise PerlerInputError(
                 f"expected counts where totals are given; found cells of scale {cells.scale!r}, which are "
                 "not normalised again; leave totals out, or give the raw counts"
             )
-        return Preprocessing("none", None, np.ones(cells.n_cells), cells.scale)
+        factors = np.full(cells.n_cells, _rescaling(reading, normalisation))
+        return Preprocessing("none", None, factors, cells.scale)
     if totals is None:
-        totals = cells.totals()
+        totals = row_sums(cells.values, lambda block: from_log(block, cells.scale))
         if cells.is_backed:  # in memory, this was said when the cells were read
             warn_of_empty_cells(totals == 0, cells.cells)
     else:
@@ -123,16 +129,37 @@ def preprocess_cells(
                 f"expected {cells.n_cells} positive totals, one per cell; found shape {totals.shape} with "
                 f"{bad.sum()} not positive or not finite; give molecules per cell in the order of the cells"
             )
-    return Preprocessing(normalisation, _target(totals, normalisation), size_factors(totals, normalisation))
+    # Counts that were multiplied by a constant are divided by it.
+    unit = reading.smallest_unit or 1.0 if normalisation in ("max_total", "median") else 1.0
+    factors = size_factors(totals, normalisation) / unit
+    return Preprocessing(normalisation, _target(totals, normalisation), factors, cells.scale)
+
+
+def _rescaling(reading: Reading | None, method: str) -> float:
+    """What brings rows of one depth to the depth that the method names, by what one molecule became in them.
+
+    Then normalised values, at any total, and the counts they were made of become the same numbers.
+    """
+    if reading is None or method == "none":
+        return 1.0
+    if method == "cp10k":
+        found = None if reading.total is None else reading.total / 1e4
+    else:
+        found = reading.smallest_unit if method == "max_total" else reading.middle_unit
+    return 1.0 if found is None or abs(found - 1) < _SAME_UNIT else 1.0 / found
 
 
 def preprocess_reference(reference: SpatialReference) -> Preprocessing:
     """How the map becomes log2(1 + h), at one depth where its ``normalisation`` is "median"."""
-    ones = np.ones(reference.n_locations)
-    if reference.normalisation == "none":
-        return Preprocessing("none", None, ones, reference.scale)
+    reading, n = reference.reading, reference.n_locations
+    if reference.normalisation == "none" or reading is None or not reading.raw:
+        # What was normalised already comes to the median depth, whatever total it has.
+        factors = np.full(n, _rescaling(reading, "median"))
+        method: Normalisation = "median" if reference.normalisation == "median" else "none"
+        return Preprocessing(method, None, factors, reference.scale)
     totals = from_log(np.asarray(reference.values, np.float64), reference.scale).sum(axis=1)
-    return Preprocessing("median", _target(totals, "median"), size_factors(totals, "median"), reference.scale)
+    factors = size_factors(totals, "median") / (reading.middle_unit or 1.0)
+    return Preprocessing("median", _target(totals, "median"), factors, reference.scale)
 
 
 def size_factors(totals: Real[np.ndarray, " cells"], method: Normalisation) -> Float[np.ndarray, " cells"]:

@@ -12,6 +12,7 @@ from jaxtyping import Shaped
 from perler_jax.inputs.archive import read_archive, rebuild
 from perler_jax.inputs.data import SpatialReference
 from perler_jax.inputs.names import GeneNames
+from perler_jax.inputs.scale_reading import Reading
 from perler_jax.preprocessing import Preprocessing
 from perler_jax.settings import PerlerSettings
 
@@ -67,7 +68,7 @@ def read_saved_fit(path: Any) -> SavedFit:
     """
     plain, arrays = read_fit_archive(path)
     wanted = {"settings": PerlerSettings, "reference": SpatialReference, "preprocessing": Preprocessing}
-    kinds = {**wanted, "reference/names": GeneNames}
+    kinds = {**wanted, "reference/names": GeneNames, "reference/reading": Reading}
     steps = int(arrays["em/n_steps"])
     return SavedFit(
         written_by=plain.get("written_by"),

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from perler_jax.errors import PerlerInputError
-from perler_jax.inputs.data import CellExpression
 
-__all__ = ["cells_of_fit", "landmark_covariance", "log_location_prior", "weight_point"]
+__all__ = ["landmark_covariance", "log_location_prior", "weight_point"]
 
 
 def log_location_prior(weights: Any, n_locations: int) -> np.ndarray | None:
@@ -62,22 +61,3 @@ def weight_point(weights: tuple[float, float]) -> tuple[float, float]:
     if not (np.isfinite([alpha, beta]).all() and alpha >= 0 and beta >= 0):
         raise PerlerInputError(f"expected weights (alpha, beta) >= 0, found ({alpha}, {beta})")
     return float(alpha), float(beta)
-
-
-def cells_of_fit(expression: CellExpression | None, names: np.ndarray) -> CellExpression:
-    """Expression of the very cells that were fitted.
-
-    Raises:
-        PerlerInputError: if there is none, or it is of other cells.
-    """
-    if expression is None:
-        raise PerlerInputError(
-            "expected the expression of the cells, found none: a saved fit does not hold it; "
-            "give reconstruct(cells=...) or load_fit(path, cells=...)"
-        )
-    if not np.array_equal(expression.cells, names):
-        raise PerlerInputError(
-            f"expected the {len(names)} cells of the fit in their order, found {expression.n_cells} cells "
-            f"that begin with {expression.cells[0]!r}: give the same table"
-        )
-    return expression

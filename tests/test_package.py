@@ -32,6 +32,8 @@ LAYERS = [
             "lazy",
             "storage",
             "scales",
+            "scale_evidence",
+            "scale_reading",
             "axes",
             "checks",
             "data",
@@ -135,7 +137,17 @@ LAYERS = [
     ),
     (
         "facade",
-        ["saved_fit", "annotation", "problem", "selection", "gene_patterns", "fit", "files", "perler"],
+        [
+            "saved_fit",
+            "annotation",
+            "given",
+            "problem",
+            "selection",
+            "gene_patterns",
+            "fit",
+            "files",
+            "perler",
+        ],
     ),
     (
         "trust",

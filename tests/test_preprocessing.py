@@ -122,7 +122,7 @@ def test_given_totals_replace_the_sums():
 
 def test_log_values_are_left_alone():
     values = COUNTS + 0.5
-    cells = cells_of(values)
+    cells = cells_of(values, scale="log2")
     record = preprocess_cells(cells)
     assert record.scale == "log2"
     np.testing.assert_array_equal(record.apply(values), values)

@@ -22,6 +22,7 @@ from perler_jax.app.lines import as_lines
 from perler_jax.app.outputs import check_folder, check_output, write_h5ad
 from perler_jax.errors import PerlerFileError, PerlerInputError
 from perler_jax.files import load_fit
+from perler_jax.given import GivenCells
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.io import read_cells, read_reference
 from perler_jax.inputs.tables import read_table
@@ -94,7 +95,7 @@ def reconstruct(arguments: argparse.Namespace) -> None:
     result = fitted.reconstruct(
         _genes(arguments),
         standardise=arguments.z_score,
-        cells=_cells(arguments, fitted.landmarks),
+        cells=_cells(arguments, fitted.landmarks, fitted.given),
         progress=_progress(arguments),
     )
     write_h5ad(result, arguments.out)
@@ -170,12 +171,19 @@ def _inputs(arguments: argparse.Namespace) -> tuple[CellExpression, SpatialRefer
     return _cells(arguments, atlas.genes), atlas
 
 
-def _cells(arguments: argparse.Namespace, landmarks: np.ndarray) -> CellExpression:
+def _cells(
+    arguments: argparse.Namespace, landmarks: np.ndarray, given: GivenCells | None = None
+) -> CellExpression:
+    """The cells; what was not said is as in the fit, where there is one."""
+    layer, scale = arguments.layer, arguments.cells_scale
+    if given is not None:
+        layer = layer or (given.layer if arguments.cells.suffix == ".h5ad" else None)
+        scale = given.scale if scale == "auto" else scale
     return read_cells(
         arguments.cells,
         landmarks=landmarks,
-        layer=arguments.layer,
-        scale=arguments.cells_scale,
+        layer=layer,
+        scale=scale,
         backed=arguments.backed,
         gene_key=arguments.gene_key,
         use_raw=arguments.use_raw,

@@ -3,7 +3,6 @@
 The scale of expression values is settled here: as said, or as the values tell.
 """
 
-import logging
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,17 +12,17 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Shaped
 
 from perler_jax.errors import PerlerInputError, PerlerWarning
+from perler_jax.inputs.interface import argument
 from perler_jax.inputs.labels import few
-from perler_jax.inputs.scales import Scale, known_scale
+from perler_jax.inputs.scale_reading import Reading, read_scale
+from perler_jax.inputs.scales import known_scale
 from perler_jax.inputs.storage import Survey, pieces, read_only, survey
-
-logger = logging.getLogger("perler_jax")
 
 
 def settled_scale(
-    scale: str, values: Any, rows: np.ndarray, genes: np.ndarray, side: str
-) -> tuple[Scale, Survey]:
-    """The scale of the values of cells or locations, and what they were seen to be.
+    scale: str, values: Any, rows: np.ndarray, genes: np.ndarray, side: str, marked: str | None = None
+) -> tuple[Reading, Survey]:
+    """How the values of cells or locations are read, and what they were seen to be.
 
     Args:
         scale: as said; "auto" lets the values tell.
@@ -31,34 +30,34 @@ def settled_scale(
         rows: (rows,) names.
         genes: (genes,) names.
         side: "cells" or "reference".
+        marked: scale that the data themselves name.
 
     Raises:
-        PerlerInputError: NaN or infinity, or values that the scale cannot have.
+        PerlerInputError: NaN or infinity, values that the scale cannot have, or values that tell no scale.
     """
-    scale = known_scale(scale)
+    known = known_scale(scale)
+    seen = require_values(known, values, rows, genes, side)
+    return read_scale(known, values, seen, side, marked), seen
+
+
+def require_values(scale: str, values: Any, rows: np.ndarray, genes: np.ndarray, side: str) -> Survey:
+    """Refuse values that are not finite, or that the scale cannot have."""
     seen = _finite_survey(values, rows, genes)
-    if scale == "auto":
-        scale = _guess(seen, side)
     if seen.minimum < 0 and scale not in ("log2", "centred"):
+        said = (
+            "a scale that the values tell" if scale == "auto" else f"non-negative values of scale {scale!r}"
+        )
         raise PerlerInputError(
-            f"expected non-negative {side}, scale={scale!r}; found "
-            f"{_offenders(values, rows, genes, _negative)}; say scale='centred' if a mean was subtracted, "
-            "else give the values before that"
+            f"expected {side} with {said}; found {_offenders(values, rows, genes, _negative)}, below zero as "
+            f"after centring or scaling; say {argument('scale', 'centred', side)} (or 'log2') if they are "
+            "meant, else give the values before that, best raw counts"
         )
     if scale == "binary" and not (seen.integers and seen.maximum <= 1):
         raise PerlerInputError(
             f"expected {side} of scale 'binary', which are 0 or 1; found "
             f"{_offenders(values, rows, genes, lambda x: (x != 0) & (x != 1))}; name another scale"
         )
-    return scale, seen
-
-
-def _guess(seen: Survey, side: str) -> Scale:
-    if side == "cells":
-        return "counts" if seen.integers else "log2"
-    found: Scale = "log2" if seen.minimum < 0 else "linear"
-    logger.info("the reference is read as %s: its values go from %g", found, seen.minimum)
-    return found
+    return seen
 
 
 def require_matrix(values: Any, rows: str, columns: str) -> None:
@@ -80,13 +79,13 @@ def require_coordinates(coordinates: np.ndarray, locations: np.ndarray) -> None:
         raise PerlerInputError(
             f"expected numeric coordinates of {len(locations)} locations with 2 or 3 columns; found shape "
             f"{shape}, dtype {coordinates.dtype}; give one row per location, in the same order, or a "
-            "DataFrame indexed by name"
+            "table whose rows are named as the locations"
         )
     bad = ~np.isfinite(coordinates).all(axis=1)
     if bad.any():
         raise PerlerInputError(
             f"expected finite coordinates; found NaN or infinity at {bad.sum()} locations "
-            f"({few(locations[bad])}); leave these locations out with take_locations or give their positions"
+            f"({few(locations[bad])}); leave these locations out or give their positions"
         )
 
 
@@ -106,7 +105,7 @@ def warn_of_empty_cells(empty: Bool[np.ndarray, " cells"], cells: Shaped[np.ndar
     if empty.any():
         warn(
             f"expected every cell to have some expression; found {empty.sum()} of {len(empty)} cells with "
-            f"zeros only (first: {few(cells[empty])}); filter them out with take_cells: they say nothing "
+            f"zeros only (first: {few(cells[empty])}); leave them out: they say nothing "
             "about where they came from"
         )
 

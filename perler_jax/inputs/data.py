@@ -17,6 +17,7 @@ from perler_jax.errors import PerlerInputError
 from perler_jax.inputs import checks, storage
 from perler_jax.inputs.labels import Names, as_gene_labels, as_labels, few, name_positions, positions
 from perler_jax.inputs.names import BY_INDEX, GeneNames
+from perler_jax.inputs.scale_reading import Reading
 from perler_jax.inputs.scales import ReferenceNormalisation, Scale, depth_normalisation
 
 __all__ = ["CellExpression", "SpatialReference"]
@@ -37,6 +38,8 @@ class CellExpression:
             "log2", "centred" or "binary"; "auto" is replaced by what the values tell.
         layer: of the AnnData that the values are from; None is X.
         names: where the names of genes are from, and what else they are called.
+        marked: scale that the data themselves name; it counts where the values leave the question open.
+        reading: how the values are read, and what decided it.
         survey: what the values were seen to be.
 
     Warns:
@@ -53,6 +56,8 @@ class CellExpression:
     scale: Scale = "auto"
     layer: str | None = None
     names: GeneNames = BY_INDEX
+    marked: str | None = None
+    reading: Reading | None = None
     survey: storage.Survey = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,8 +65,13 @@ class CellExpression:
         checks.require_matrix(values, "cells", "genes")
         cells = as_labels(self.cells, "cell", "row", values.shape[0])
         genes, names = _genes(self.genes, "gene", values.shape[1], self.names)
-        scale, survey = checks.settled_scale(self.scale, values, cells, genes, "cells")
-        vars(self).update(values=values, cells=cells, genes=genes, scale=scale, survey=survey, names=names)
+        if self.reading is None:
+            reading, survey = checks.settled_scale(self.scale, values, cells, genes, "cells", self.marked)
+        else:
+            reading = self.reading
+            survey = checks.require_values(reading.scale, values, cells, genes, "cells")
+        vars(self).update(values=values, cells=cells, genes=genes, survey=survey, names=names)
+        vars(self).update(scale=reading.scale, reading=reading)
 
     def __repr__(self) -> str:
         kind = f"{'backed ' if self.is_backed else ''}{storage.layout(self.values)} {self.values.dtype}"
@@ -162,7 +172,7 @@ class CellExpression:
         block = storage.gather(self._by_gene, columns, rows)
         if self.is_backed:
             cells = self.cells if rows is None else self.cells[rows]
-            checks.settled_scale(self.scale, block, cells, self.genes[columns], "cells")
+            checks.require_values(self.scale, block, cells, self.genes[columns], "cells")
         return block
 
 
@@ -177,12 +187,14 @@ class SpatialReference:
         coordinates: (locations, 2 or 3) positions in any length unit, or None.
         scale: as that of cells; "auto" is replaced by what the values tell.
         normalisation: of depth: "none", or "median", which brings every location to the median total; "auto"
-            is replaced by what suits the scale.
+            is "none".
         names: where the names of landmarks are from, and what else they are called.
         measured: (locations, landmarks) whether each value was measured; the others are filled in, and not
             scored. None: all were.
         penalty: of the regression by which they are filled in (`as_reference(missing="fill")`).
         axes: what is said of the axes (`SpatialAxes.plain`), for pictures.
+        marked: scale that the data themselves name; it counts where the values leave the question open.
+        reading: how the values are read, and what decided it.
 
     Warns:
         PerlerWarning: names of genes repeat and were made unique; none of them can be a landmark.
@@ -202,21 +214,27 @@ class SpatialReference:
     measured: Bool[np.ndarray, "locations landmarks"] | None = None
     penalty: float | None = None
     axes: dict[str, str] | None = None
+    marked: str | None = None
+    reading: Reading | None = None
 
     def __post_init__(self) -> None:
         checks.require_matrix(self.values, "locations", "landmarks")
         values = storage.read_only(storage.dense_float(self.values))
         locations = as_labels(self.locations, "location", "row", values.shape[0])
         genes, names = _genes(self.genes, "landmark", values.shape[1], self.names)
-        scale, _ = checks.settled_scale(self.scale, values, locations, genes, "reference")
-        normalisation = depth_normalisation(self.normalisation, scale)
+        reading = self.reading
+        if reading is None:
+            how = (self.scale, values, locations, genes, "reference", self.marked)
+            reading, _ = checks.settled_scale(*how)
+        normalisation = depth_normalisation(self.normalisation, reading.scale)
         coordinates = self.coordinates
         if coordinates is not None:
             checks.require_coordinates(coordinates, locations)
             coordinates = storage.read_only(storage.dense_float(coordinates))
         measured = checks.mask_of_measured(self.measured, values.shape)
         vars(self).update(values=values, locations=locations, genes=genes, coordinates=coordinates)
-        vars(self).update(scale=scale, normalisation=normalisation, names=names, measured=measured)
+        vars(self).update(scale=reading.scale, reading=reading, normalisation=normalisation)
+        vars(self).update(names=names, measured=measured)
 
     def __repr__(self) -> str:
         where = "no coordinates" if self.coordinates is None else f"{self.coordinates.shape[1]}D"

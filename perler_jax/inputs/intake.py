@@ -1,5 +1,7 @@
 """Whatever users hand over (AnnData, DataFrame, array, sparse matrix, backed file) becomes labelled data."""
 
+import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +12,11 @@ from anndata import AnnData
 
 from perler_jax.choices import Missing
 from perler_jax.errors import PerlerInputError
-from perler_jax.inputs.annotated import Part, take
+from perler_jax.inputs.annotated import Part, layer_names, take
 from perler_jax.inputs.axes import as_axes
 from perler_jax.inputs.checks import (
     require_coordinates,
     require_matrix,
-    warn,
     warn_of_empty_cells,
 )
 from perler_jax.inputs.data import CellExpression, SpatialReference
@@ -30,14 +31,15 @@ from perler_jax.inputs.missing import (
 )
 from perler_jax.inputs.names import GeneNames
 from perler_jax.inputs.places import in_order, with_positions
-from perler_jax.inputs.scales import LOGARITHMS, ReferenceNormalisation, Scale
+from perler_jax.inputs.scales import ReferenceNormalisation, Scale, known_scale
 from perler_jax.inputs.spatial_tables import is_spatialdata, positions_of, table_of
 from perler_jax.inputs.storage import dense_float, gather, is_backed, plain
 
 __all__ = ["as_cells", "as_reference"]
 
-_LARGEST_LOG = 30.0  # log2 of more molecules than any cell holds
-_LARGEST_LINEAR = 1000.0  # beyond intensities, fractions and molecules per location
+logger = logging.getLogger("perler_jax")
+
+_COUNT_LAYERS = ("counts", "raw_counts", "umi", "raw")
 
 
 def as_cells(
@@ -66,7 +68,7 @@ def as_cells(
         table: of a SpatialData; not needed where it has one.
 
     Warns:
-        PerlerWarning: names that repeat, cells without any value, or a log scale whose values look linear.
+        PerlerWarning: names that repeat, cells without any value, or values that contradict the scale.
 
     Raises:
         PerlerInputError: as :class:`CellExpression`; a source or layer that cannot be used.
@@ -78,16 +80,11 @@ def as_cells(
     if is_spatialdata(source):
         source = table_of(source, table, "cells")
     values, rows, columns, names = _labelled(source, part, cells, genes, "cells x genes")
-    expression = CellExpression(values, rows, columns, scale, layer, names)
+    expression = CellExpression(values, rows, columns, scale, layer, names, _mark(source, part))
+    _mention_counts(source, part, expression.scale)
     seen = expression.survey
     if seen.empty is not None:
         warn_of_empty_cells(seen.empty, expression.cells)
-    if expression.scale in LOGARITHMS and seen.maximum > _LARGEST_LOG:
-        kind = "all values are integers, as counts are" if seen.integers else "as of linear values"
-        warn(
-            f"expected logarithms (scale={scale!r}); found a maximum of {seen.maximum:g}, {kind}; pass "
-            "scale='counts' for counts, or take log2(1 + x) of normalised linear values first"
-        )
     return expression
 
 
@@ -129,7 +126,7 @@ def as_reference(
             and keeps a mask, so that scores use measured values only. What was done is logged.
 
     Warns:
-        PerlerWarning: positions that are not used, names that repeat, a maximum that suggests another scale.
+        PerlerWarning: positions that are not used, names that repeat, values that contradict the scale.
 
     Raises:
         PerlerInputError: as :class:`SpatialReference`; a source, layer or coordinates that cannot be used.
@@ -138,7 +135,7 @@ def as_reference(
     if isinstance(source, SpatialReference):
         _require_alone(source, scale, part, genes, locations)
         check_missing(missing)
-        reference = source
+        reference = source if normalisation == "auto" else replace(source, normalisation=normalisation)
         if missing == "drop" and source.measured is not None:
             keep = genes_to_keep(source.measured, source.locations, source.genes, missing)
             reference = source.drop_genes(source.genes[~keep])
@@ -150,19 +147,9 @@ def as_reference(
         source, coordinates = with_positions(source, coordinates)
         values, rows, columns, names = _labelled(source, part, locations, genes, "locations x landmarks")
         values = dense_float(gather(plain(values)))
-        reference = _without_gaps(values, rows, columns, scale, normalisation, names, missing)
-        largest = float(reference.values.max())
-        if reference.scale in LOGARITHMS and largest > _LARGEST_LOG:
-            warn(
-                f"expected logarithms in the reference (scale={scale!r}); found a maximum of {largest:g}; "
-                "pass scale='linear' and log2(1 + h) will be applied"
-            )
-        elif scale == "auto" and largest > _LARGEST_LINEAR:
-            warn(
-                f"expected reference intensities, fractions or counts; found a maximum of {largest:g}, read "
-                "as linear (log2(1 + h) will be applied); pass scale='linear' to confirm, or rescale the "
-                "intensities"
-            )
+        reference = _without_gaps(
+            values, rows, columns, scale, normalisation, names, missing, _mark(source, part)
+        )
         if isinstance(source, AnnData) and "spatial_axes" in source.uns:
             reference = replace(reference, axes=as_axes(source.uns["spatial_axes"]).plain())
     if coordinates is None:
@@ -180,16 +167,19 @@ def _without_gaps(
     normalisation: ReferenceNormalisation,
     names: GeneNames,
     missing: Missing,
+    marked: str | None,
 ) -> SpatialReference:
     """A reference whose values are all there: measured, or filled in."""
     measured = ~np.isnan(values)
     if measured.all():
         check_missing(missing)
-        return SpatialReference(values, rows, columns, None, scale, normalisation, names)
+        return SpatialReference(values, rows, columns, None, scale, normalisation, names, marked=marked)
     keep = genes_to_keep(measured, rows, columns, missing)
     values, measured = values[:, keep], measured[:, keep]
     whole = placeholders(values, measured)  # until the scale is known
-    found = SpatialReference(whole, rows, columns[keep], None, scale, normalisation, names, measured)
+    found = SpatialReference(
+        whole, rows, columns[keep], None, scale, normalisation, names, measured, marked=marked
+    )
     return fill_reference(found)
 
 
@@ -238,3 +228,28 @@ def _labelled(
     require_matrix(values, *table.split(" x "))
     rows, columns = names or (np.arange(values.shape[0]) if rows is None else rows, columns)
     return values, np.asarray(rows, dtype=object), np.asarray(columns, dtype=object), about
+
+
+def _mention_counts(source: Any, part: Part, scale: str) -> None:
+    """Say that a layer of counts lies beside the logarithms in X, which are used."""
+    if not isinstance(source, AnnData) or part != Part() or scale in ("counts", "binary"):
+        return
+    for name in layer_names(source):
+        if name.lower() in _COUNT_LAYERS:
+            use = argument("layer", name, "cells")
+            logger.info("cells: X is used; there is a layer %r as well: %s takes that", name, use)
+            return
+
+
+def _mark(source: Any, part: Part) -> str | None:
+    """The scale that an AnnData names for its X: ours, or the mark that `scanpy.pp.log1p` leaves."""
+    if not isinstance(source, AnnData) or part.layer is not None or part.use_raw:
+        return None
+    said = source.uns.get("expression_scale")
+    if said is not None:
+        return known_scale(str(said))
+    if "log1p" not in source.uns:
+        return None
+    mark = source.uns["log1p"]
+    base = mark.get("base") if isinstance(mark, Mapping) else None
+    return "log1p" if base is None else {2.0: "log2"}.get(float(base))

@@ -70,8 +70,9 @@ def _sealed(texts: Any) -> np.ndarray:
 def name_positions(wanted: Any, names: np.ndarray, what: str) -> np.ndarray:
     """Position of each wanted name; refuse unknown ones, with near misses."""
     if isinstance(wanted, str):
+        text = str(wanted)  # NumPy's own text shows itself as np.str_('...')
         raise PerlerInputError(
-            f"expected a list of {what} names; found the single text {wanted!r}; pass [{wanted!r}]"
+            f"expected a list of {what} names; found the single text {text!r}; pass [{text!r}]"
         )
     shape = getattr(wanted, "shape", (0,))
     if len(shape) != 1:  # a table in the place of names

@@ -45,8 +45,8 @@ def depth_normalisation(asked: str, scale: str) -> ReferenceNormalisation:
         raise PerlerInputError(f"expected a normalisation of the reference of {known}; found {asked!r}")
     if asked == "median" and scale in ("centred", "binary"):
         raise PerlerInputError(
-            f"expected a reference that has totals with normalisation='median'; found scale {scale!r}; say "
-            "normalisation='none'"
+            f"expected a reference that has totals with normalisation='median'; found scale {scale!r}; leave "
+            "the normalisation out"
         )
     return "none" if asked == "auto" else asked  # type: ignore[return-value]
 

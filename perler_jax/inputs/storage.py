@@ -3,7 +3,7 @@
 Rows are cells or locations, columns are genes. Nothing here knows of names or scales; nothing is written to.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import h5py
@@ -98,11 +98,11 @@ def survey(values: Any) -> Survey:
     return Survey(low, high, integers, finite, seen == 0)
 
 
-def row_sums(values: Any) -> Float[np.ndarray, " rows"]:
-    """Sum over the columns, in float64."""
+def row_sums(values: Any, change: Callable[[Any], Any] = lambda block: block) -> Float[np.ndarray, " rows"]:
+    """Sum over the columns, in float64, of the values or of what ``change`` makes of them."""
     total = np.zeros(values.shape[0])
     for rows, _, block in pieces(values):
-        total[rows] += np.asarray(block.sum(axis=1, dtype=np.float64)).ravel()
+        total[rows] += np.asarray(change(block).sum(axis=1, dtype=np.float64)).ravel()
     return total
 
 

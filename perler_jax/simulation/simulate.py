@@ -111,7 +111,7 @@ def simulate_embryo(
         obs=locations[[]].copy(),
         var=genes.loc[landmarks, []].copy(),
         obsm={"spatial": coordinates.copy()},
-        uns={"spatial_axes": EMBRYO.plain()},
+        uns={"spatial_axes": EMBRYO.plain(), "expression_scale": "linear"},
     )
 
     origin = cell_rng.choice(n_locations, n_cells, p=_probabilities(location_weights, n_locations))

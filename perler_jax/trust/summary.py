@@ -91,7 +91,7 @@ def summarise(
                 done += len(found)
                 bar.update(len(found))
         number = np.asarray(effective_cells(predictor.source, predictor.concentration))
-    about = {**fit.provenance(), "units": units_of(False), "meaning": MEANING}
+    about = {**fit.provenance(), "units": units_of(False, fit.preprocessing.scale), "meaning": MEANING}
     about |= {} if level is None else {"level": level}
     result = result_shell(fit.reference, names, fit.landmarks, fit.scores, about)
     result.X = values.pop("mean")
