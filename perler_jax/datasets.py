@@ -1,7 +1,7 @@
 """Loaders of the public data sets: from the files as they were published to labelled AnnData.
 
-Each loader takes the folder of a data set's files. Nothing is downloaded or changed but as its docstring says.
-Where values cannot tell their scale, ``uns["expression_scale"]`` names it.
+Each loader takes the folder of a data set's files. Nothing is downloaded or changed but as its docstring says;
+``uns["expression_scale"]`` names the scale of values that cannot tell it.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ def load_fly(directory: Folder) -> FlyEmbryo:
             f"{folder / 'geometry.tsv.gz'}: expected {2 * len(expression)} rows (both halves of the "
             f"{len(expression)} reference locations) of 3 coordinates, found {geometry.shape}."
         )
-    reference = ad.AnnData(expression.astype(np.float64), uns={"expression_scale": "linear"})
+    about = {"expression_scale": "linear", "spatial_axes": EMBRYO.plain()}
+    reference = ad.AnnData(expression.astype(np.float64), uns=about)
     reference.obsm["spatial"] = geometry[: len(expression)].copy()
-    reference.uns["spatial_axes"] = EMBRYO.plain()
     binary = None
     if (folder / "bdtnp_binary.tsv.gz").exists():
         binary = _read_table(folder / "bdtnp_binary.tsv.gz").set_axis(expression.index, axis=0)
@@ -117,13 +117,12 @@ def load_starmap_pair(directory: Folder) -> CortexPair:
     The reference's y runs toward the pia; its ``obs`` has ``layer`` and ``cell_type``. The dissociated cells
     hold normalised expression from 0.
 
-    Note: the dissociated table holds 1 + expression; the 1 is taken off here, so that the usual log2(1 + x)
-    applies to both sides.
+    Note: the dissociated table holds 1 + expression; the 1 is taken off here, for the usual log2(1 + x).
     """
     folder = Path(directory)
     expression = _read_named(folder / "tasic2016_1366x170_expr_plus1.tsv.gz") - 1.0
-    obs = _matching(folder / "tasic2016_cells.tsv.gz", expression.index)
-    cells = ad.AnnData(expression, obs=obs, uns={"expression_scale": "linear"})
+    cells = ad.AnnData(expression, obs=_matching(folder / "tasic2016_cells.tsv.gz", expression.index))
+    cells.uns["expression_scale"] = "linear"
     reference = load_count_table(folder / "starmap_1207x1020_counts.npz")
     located = _matching(folder / "starmap_cells.tsv.gz", reference.obs_names)
     reference.obsm["spatial"] = located[["x", "y"]].to_numpy(dtype=np.float64)

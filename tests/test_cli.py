@@ -226,7 +226,7 @@ def test_reconstruct_some_genes(how, made, cells, tmp_path):
 def test_reconstruct_all_genes_from_the_file_equals_the_result_of_fit(made, tmp_path, capsys):
     given = ("reconstruct", made / "fit.npz", made / "cells.h5ad", "-o", tmp_path / "all.h5ad", "--backed")
     assert run(*given) == 0
-    assert "150 locations x 60 genes, log2 expression" in capsys.readouterr().out
+    assert "150 locations x 60 genes, log2(1 + expression)" in capsys.readouterr().out
     written, with_fit = (anndata.read_h5ad(path) for path in (tmp_path / "all.h5ad", made / "result.h5ad"))
     np.testing.assert_allclose(written.X, with_fit.X, rtol=1e-5)
 
@@ -316,7 +316,7 @@ def test_info_of_what_users_bring(cells, reference, tmp_path, capsys):
     pd.Series(counts.cells).to_csv(tenx / "barcodes.tsv", header=False, index=False)
     for name, words in {
         "cells.npz": ["kind +cells", "cells +120 \\(cell1, cell2, cell3, ...\\)", "genes +60", "counts"],
-        "reference.npz": ["kind +reference", "150 .*no positions", "landmarks +12", "linear, only 0 and 1"],
+        "reference.npz": ["kind +reference", "150 .*no positions", "landmarks +12", "binary, only 0 and 1"],
         "cells.csv.gz": ["kind +table", "rows +60", "columns +120"],
         "tenx": ["kind +cells", "cells +120", "genes +60", "counts"],
     }.items():

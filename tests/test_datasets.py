@@ -127,7 +127,10 @@ def test_real_fly(fly):
     assert fly.binary_reference.shape == (3039, 84)
     assert float(fly.cells.X.sum(dtype=np.float64)) == 33_763_983
     assert set(fly.reference.var_names) <= set(fly.cells.var_names)
-    assert dict(fly.reference.uns) == {"spatial_axes": EMBRYO.plain()}  # and nothing of the files
+    assert dict(fly.reference.uns) == {
+        "spatial_axes": EMBRYO.plain(),
+        "expression_scale": "linear",
+    }  # and nothing of the files
     # The first half of the geometry is one side of the midline, its partners are the other.
     assert np.mean(fly.reference.obsm["spatial"][:, 1]) > 30
     assert np.mean(fly.mirror[:, 1]) < -30

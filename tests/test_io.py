@@ -210,7 +210,7 @@ def test_h5ad(frame, tmp_path, kind, backed):
     cells = read_cells(tmp_path / "x.h5ad", backed=backed)
     assert cells.is_backed == backed
     assert_the_cells(cells)
-    assert read_cells(tmp_path / "x.h5ad", layer="log", backed=backed).scale == "log2"
+    assert read_cells(tmp_path / "x.h5ad", layer="log", scale="log2", backed=backed).scale == "log2"
 
 
 @pytest.mark.parametrize("zipped", [False, True])

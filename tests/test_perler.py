@@ -232,7 +232,7 @@ def test_reconstruction_is_labelled_and_annotated(tuned, embryo):
     assert whole.var.loc[list(tuned.landmarks), "is_landmark"].all()
     assert whole.var["is_landmark"].sum() == LANDMARKS
     np.testing.assert_array_equal(whole.var.loc[tuned.scores.index, "score_nested"], tuned.scores["nested"])
-    assert whole.uns["perler"]["units"] == "log2 expression of the preprocessed cells"
+    assert whole.uns["perler"]["units"] == "log2(1 + expression) of the normalised cells"
     part = tuned.reconstruct(["flat1", "gap2"])
     np.testing.assert_allclose(part.X, whole[:, ["flat1", "gap2"]].X, rtol=1e-12)
     scaled = tuned.reconstruct(standardise=True)
