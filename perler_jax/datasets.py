@@ -1,6 +1,6 @@
 """Loaders of the public data sets: from the files as they were published to labelled AnnData.
 
-Each loader takes the folder of a data set's files. Nothing is downloaded or changed but as its docstring says;
+Each loader takes the folder of a data set's files. Nothing is downloaded; what is changed is said there;
 ``uns["expression_scale"]`` names the scale of values that cannot tell it.
 """
 
