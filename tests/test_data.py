@@ -1,7 +1,6 @@
 """Labelled inputs: every layout gives the same numbers, and bad input is refused with a helpful sentence."""
 
 import gc
-import logging
 import re
 import tracemalloc
 
