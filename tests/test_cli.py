@@ -327,6 +327,19 @@ def test_info_of_what_users_bring(cells, reference, tmp_path, capsys):
         assert "gene names in both: 12: " in capsys.readouterr().out
 
 
+def test_info_of_cells_that_do_not_tell_their_scale(cells, tmp_path, capsys):
+    scaled = cells.copy()
+    values = cells.to_df().to_numpy()
+    scaled.X = values - values.mean(axis=0)
+    scaled.write_h5ad(tmp_path / "cells.h5ad")
+    names = {"genes": scaled.var_names.to_numpy(str), "cells": scaled.obs_names.to_numpy(str)}
+    np.savez(tmp_path / "cells.npz", values=scaled.X, **names)
+    for name in ("cells.h5ad", "cells.npz"):
+        assert run("info", tmp_path / name) == 0
+        printed = capsys.readouterr().out
+        assert re.search(r"not to be used as it is +.*below zero as after centring.*--cells-scale", printed)
+
+
 def test_info_and_fit_of_cells_that_have_a_layer(cells, reference, tmp_path, capsys):
     layered = cells.copy()
     layered.layers["counts"] = layered.X.copy()

@@ -12,7 +12,7 @@ import pandas as pd
 from anndata import AnnData
 
 from perler_jax.app.lines import Pairs
-from perler_jax.errors import PerlerInputError
+from perler_jax.errors import PerlerFileError, PerlerInputError
 from perler_jax.inputs.annotated import layer_names
 from perler_jax.inputs.data import SpatialReference
 from perler_jax.inputs.frames import name_columns
@@ -137,7 +137,12 @@ def _describe_npz(path: Path) -> tuple[Pairs, Sequence[str] | None]:
     if "locations" in keys:
         reference = read_reference(path)
         return _describe_reference(reference), list(reference.genes)
-    cells = read_cells(path)
+    try:
+        cells = read_cells(path)
+    except PerlerFileError:
+        raise
+    except PerlerInputError as error:  # e.g. values that do not tell their scale: described all the same
+        return {"kind": "cells", "not to be used as it is": str(error)}, None
     pairs = {"kind": "cells", "cells": _few(cells.cells), "genes": _few(cells.genes), "scale": cells.scale}
     return pairs, list(cells.genes)
 
@@ -156,8 +161,12 @@ def _describe_annotated(table: AnnData) -> Pairs:
         } | _offers(table)
     if "spatial" in table.obsm:
         return _describe_map(table, rows, genes) | _offers(table)
-    kind = "cells (or a reference without positions)"
-    return {"kind": kind, "cells": rows, "genes": genes, "scale": as_cells(table).scale} | _offers(table)
+    known = {"kind": "cells (or a reference without positions)", "cells": rows, "genes": genes}
+    try:
+        known["scale"] = as_cells(table).scale
+    except PerlerInputError as error:
+        known["not to be used as it is"] = str(error)
+    return known | _offers(table)
 
 
 def _offers(table: AnnData) -> Pairs:
