@@ -1,5 +1,6 @@
 """Scales: in whatever form a table comes, its numbers are right or it is refused, never wrong in silence."""
 
+import dataclasses
 import logging
 import warnings
 
@@ -243,6 +244,14 @@ def test_what_is_said_is_taken_and_contradictions_are_told():
         for form, scale in SCALES.items():
             said = as_cells(FORMS[form], genes=GENES, scale=scale)
             np.testing.assert_allclose(logs_of(said), logs_of(as_cells(FORMS[form], genes=GENES)))
+
+
+def test_a_scale_that_is_said_later_replaces_the_reading():
+    for read in (as_cells, as_reference):
+        counts = read(COUNTS, genes=GENES)
+        logs = dataclasses.replace(counts, values=FORMS["log2 of cp10k"], scale="log2")
+        assert (logs.scale, logs.reading.scale) == ("log2", "log2")
+        assert "2^x - 1" in logs.reading.sentence
 
 
 def test_the_decision_is_one_sentence_alike_on_both_sides(caplog):

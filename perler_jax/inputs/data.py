@@ -65,7 +65,7 @@ class CellExpression:
         checks.require_matrix(values, "cells", "genes")
         cells = as_labels(self.cells, "cell", "row", values.shape[0])
         genes, names = _genes(self.genes, "gene", values.shape[1], self.names)
-        if self.reading is None:
+        if self.reading is None or self.scale != self.reading.scale:  # another scale was said since
             reading, survey = checks.settled_scale(self.scale, values, cells, genes, "cells", self.marked)
         else:
             reading = self.reading
@@ -223,7 +223,7 @@ class SpatialReference:
         locations = as_labels(self.locations, "location", "row", values.shape[0])
         genes, names = _genes(self.genes, "landmark", values.shape[1], self.names)
         reading = self.reading
-        if reading is None:
+        if reading is None or self.scale != reading.scale:  # another scale was said since
             how = (self.scale, values, locations, genes, "reference", self.marked)
             reading, _ = checks.settled_scale(*how)
         normalisation = depth_normalisation(self.normalisation, reading.scale)
