@@ -77,8 +77,10 @@ def test_columns_of_a_table_and_a_file_of_positions(files, embryo, capsys):
     code, found = fit(files, *options, "--coordinates", "x,y", reference="reference.csv")
     assert code == 0, capsys.readouterr().err
     np.testing.assert_allclose(found.reference.coordinates, where[:, :2])
+    # With a file of positions, columns x and y would be landmarks, and below zero.
+    reference.to_csv(files / "landmarks.csv")
     pd.DataFrame(where, reference.index, ["x", "y", "z"]).to_csv(files / "where.csv")
-    code, found = fit(files, *options, "--coordinates", str(files / "where.csv"), reference="reference.csv")
+    code, found = fit(files, *options, "--coordinates", str(files / "where.csv"), reference="landmarks.csv")
     np.testing.assert_allclose(found.reference.coordinates, where)
     capsys.readouterr()
     fit(files, *options, reference="reference.csv")
