@@ -95,7 +95,7 @@ def fit_batches(
     if counts.min() < 2:
         smallest = str(names[counts.argmin()])
         raise PerlerInputError(
-            f"expected at least 2 cells in every batch, found {counts.min()} in {smallest!s}"
+            f"expected at least 2 cells in every batch, found {counts.min()} in {smallest!r}"
         )
     sides = [cells[np.flatnonzero(code == each)] for each in range(len(names))]
     start = fit_em(cells, reference, initial_params(cells, reference, log_location_weights), tiles=tiles)
