@@ -130,7 +130,7 @@ def test_suggested_landmarks_tell_more_than_random_ones(embryo, fit):
 def test_unusable_requests_are_refused(fit):
     with pytest.raises(PerlerInputError, match="found no cells"):
         suggest_landmarks(dataclasses.replace(fit, cells=None))
-    logs = dataclasses.replace(fit.cells, values=np.log1p(fit.cells.values.toarray()), scale="log2")
+    logs = dataclasses.replace(fit.cells, values=np.log2(1 + fit.cells.values.toarray()), scale="log2")
     with pytest.raises(PerlerInputError, match="found cells of scale 'log2'"):
         suggest_landmarks(dataclasses.replace(fit, cells=logs))
     with pytest.raises(PerlerInputError, match="1 landmarks"):
