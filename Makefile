@@ -8,13 +8,14 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 TESTS ?=
 
-.PHONY: demo test lint format types fly notebooks clean help
+.PHONY: demo test lint format types fly notebooks docs clean help
 
 help:
 	@echo "make demo   set up and run the whole method on a simulated embryo (writes demo/)"
 	@echo "make test   set up and run the tests"
 	@echo "make lint   ruff and mypy"
 	@echo "make notebooks   run the notebooks and write them with their outputs"
+	@echo "make docs   the site, with warnings as errors (writes build/docs/html)"
 	@echo "make fly    the real fly embryo (DATA=folder of the data; writes experiments/fly/results)"
 
 # The groups of pyproject.toml need pip 25.1; an older pip is replaced inside .venv only.
@@ -49,5 +50,10 @@ notebooks: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --group notebooks
 	$(BIN)/python notebooks/render.py
 
+docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --builder html docs build/docs/html
+	@echo "the site: build/docs/html/index.html"
+
 clean:
-	rm -rf .venv .venv-newest .venv-lowest demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-newest .venv-lowest build docs/generated docs/reference/api demo .pytest_cache .mypy_cache .ruff_cache

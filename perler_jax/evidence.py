@@ -99,7 +99,7 @@ def coordinate_evidence(
     location_coordinates: Float[np.ndarray, "locations _dimensions"],
     sd: Any,
 ) -> CellEvidence:
-    """Cells of which rough coordinates are known: e_nk = -|c_n - z_k|^2 / (2 sd_n^2).
+    """Cells of which rough coordinates are known: ``e_nk = -|c_n - z_k|^2 / (2 sd_n^2)``.
 
     Args:
         cell_coordinates: in the unit of the locations; NaN in a row where nothing is known.

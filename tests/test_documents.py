@@ -11,14 +11,18 @@ PAPER = "10.1038/s41467-021-24014-x"
 DOIS = {PAPER}  # what the project cites; each was looked up
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
+GENERATED = ROOT / "docs" / "generated"  # made of other pages when the site is built
 PAGES = sorted(
-    [*ROOT.glob("*.md"), ROOT / "CITATION.cff", *ROOT.glob("docs/**/*.md"), *ROOT.glob("experiments/**/*.md")]
+    path
+    for pattern in ("*.md", "CITATION.cff", "docs/**/*.md", "experiments/**/*.md")
+    for path in ROOT.glob(pattern)
+    if GENERATED not in path.parents
 )
 SCRIPTS = sorted(ROOT.glob("notebooks/[0-9]*.py"))
 SOURCES = sorted([*(ROOT / "perler_jax").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")])
 FILES = [
     path.relative_to(ROOT).as_posix()
-    for folder in ("perler_jax", "experiments", "notebooks", "tests", "docs", ".ci")
+    for folder in ("perler_jax", "experiments", "notebooks", "tests", "docs", ".ci", ".github", "conda")
     for path in (ROOT / folder).rglob("*")
     if "__pycache__" not in path.parts
 ] + [path.name for path in ROOT.iterdir()]

@@ -1,0 +1,3 @@
+"""Which landmarks make up the first metagenes."""
+
+ax = plotting.plot_loadings(fit.loadings, n_metagenes=6)
