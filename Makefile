@@ -52,7 +52,7 @@ notebooks: $(VENV)/.ready
 
 docs: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --group docs
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --builder html docs build/docs/html
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs build/docs/html
 	@echo "the site: build/docs/html/index.html"
 
 clean:

@@ -86,6 +86,9 @@ def load_fly(directory: Folder) -> FlyEmbryo:
 
     Locations are named ``bin1`` ... ``bin3039`` in the order of the table (DistMap's bin numbers).
 
+    Args:
+        directory: folder of the files.
+
     Raises:
         PerlerFileError: a file is missing, or the tables do not fit each other.
     """
@@ -204,7 +207,6 @@ def load_zebrafish_cells(path: Folder) -> ad.AnnData:
     The file is ``GSE66688_zdata.expMatrix.txt.gz`` of GEO series GSE66688, or the ``zdata.matrix.txt`` of the
     first Seurat tutorials: genes in rows, cells in columns, whose names begin with their batch (``zf1``,
     ``zf2``, ``zf3``; here ``obs["batch"]``).
-
     Values are normalised expression, not logged: take log2(1 + x) and give them as logarithms.
 
     Raises:
@@ -269,9 +271,8 @@ def _tabbed(path: Path, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     try:
         return read()
     except (ValueError, KeyError, OSError, EOFError) as error:
-        raise PerlerFileError(
-            f"{path}: expected a tab-separated table, could not read it ({error})."
-        ) from error
+        told = f"{path}: expected a tab-separated table, could not read it ({error})."
+        raise PerlerFileError(told) from error
 
 
 def _matching(path: Path, names: pd.Index) -> pd.DataFrame:
@@ -283,9 +284,8 @@ def _matching(path: Path, names: pd.Index) -> pd.DataFrame:
 
 def _require_same(path: Path, found: pd.Index, names: pd.Index) -> None:
     if not found.equals(pd.Index(names)):
-        raise PerlerFileError(
-            f"{path}: expected the {len(names)} names of the expression table in its order."
-        )
+        told = f"{path}: expected the {len(names)} names of the expression table in its order."
+        raise PerlerFileError(told)
 
 
 def _require(path: Path) -> None:

@@ -53,11 +53,26 @@ class CellEvidence:
         )
 
     def astype(self, dtype: Any) -> CellEvidence:
-        """On the device in another precision."""
+        """On the device in another precision.
+
+        Args:
+            dtype: float32 or float64.
+
+        Returns:
+            The same evidence, as arrays on the device.
+        """
         return CellEvidence(jnp.asarray(self.of_cells, dtype), jnp.asarray(self.of_locations, dtype))
 
     def sample(self, cells: Any, locations: Any) -> CellEvidence:
-        """Of some cells and locations, given as indices."""
+        """Of some cells and locations, given as indices.
+
+        Args:
+            cells: indices of cells.
+            locations: indices of locations.
+
+        Returns:
+            Their evidence, in the order of the indices.
+        """
         return CellEvidence(self.of_cells[..., cells, :], self.of_locations[..., locations, :])
 
 
@@ -70,6 +85,9 @@ def region_evidence(
         cell_regions: (cells,) name of the region of each cell; None or NaN where it is not known.
         location_regions: (locations, regions) booleans; regions may overlap.
         error: chance that a cell said to be of a region is from outside; 0 forbids it.
+
+    Returns:
+        Evidence with one feature per region: nats, ln of the chance of the label.
 
     Raises:
         PerlerInputError: on unknown or empty regions, or an error outside of [0, 1).
@@ -105,6 +123,9 @@ def coordinate_evidence(
         cell_coordinates: in the unit of the locations; NaN in a row where nothing is known.
         location_coordinates: of the locations.
         sd: standard deviation of the coordinates, one number or one per cell, in the same unit.
+
+    Returns:
+        Evidence in nats, of as many features as there are dimensions, and two.
 
     Raises:
         PerlerInputError: on shapes that do not fit, or an sd that is not positive.

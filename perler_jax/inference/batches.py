@@ -53,6 +53,13 @@ class BatchedFit:
         """Cells as the common mapping would have them: x -> a (x - b_j) / a_j + b.
 
         A metagene that does not depend on location in a batch is only centred.
+
+        Args:
+            cells: x, metagenes of the cells.
+            batch: (cells,) name of the batch of each cell.
+
+        Returns:
+            (cells, metagenes) x without what its batch changed.
         """
         code = _codes(batch, self.batches)
         a, b = self.of_batch.sensitivity[code], self.of_batch.background[code]
@@ -83,6 +90,9 @@ def fit_batches(
         tolerance: of EM.
         tiles: tile sizes; None chooses them.
         progress: show a progress bar.
+
+    Returns:
+        One mapping per batch, the common one, and how far batches spread around it.
 
     Raises:
         PerlerInputError: on batches that do not fit the cells, or a batch of fewer than two cells.

@@ -142,6 +142,9 @@ def leave_one_out(groups: Any, *, efficiency: float | None = None) -> LeaveOneOu
         groups: from `to_arviz`; or the log-likelihood alone, (chains, draws, cells).
         efficiency: effective over actual number of draws, 1 for independent ones; None lets ArviZ estimate it
             from the posterior, or takes 1 where there is the log-likelihood alone.
+
+    Returns:
+        Log density of each cell as if it had been left out (nats), and its Pareto shape.
     """
     if isinstance(groups, np.ndarray):
         alone = xr.Dataset({"cells": (("chain", "draw", "cell"), groups)})

@@ -49,13 +49,25 @@ class LaplaceFit:
         return f"LaplaceFit({np.shape(self.covariance)[-1] // 3} metagenes)"
 
     def covariance_of_free(self) -> Float[Array, "parameters parameters"]:
-        """Covariance of a, b and ln sigma."""
+        """Covariance of a, b and ln sigma.
+
+        Returns:
+            (parameters, parameters), all of a, then of b, then of ln sigma.
+        """
         ones = jnp.ones_like(self.params.noise)
         slope = jnp.concatenate([ones, ones, 1 / self.params.noise])
         return self.covariance * slope * slope[:, None]
 
     def draw(self, key: Array, n_draws: int) -> MappingDraws:
-        """One chain of independent draws, normal in a, b and ln sigma."""
+        """One chain of independent draws, normal in a, b and ln sigma.
+
+        Args:
+            key: of JAX.
+            n_draws: how many.
+
+        Returns:
+            (1, draws, metagenes) of each parameter.
+        """
         p = self.params
         covariance = self.covariance_of_free()
         width = jnp.sqrt(jnp.diagonal(covariance))
@@ -122,6 +134,9 @@ def fit_laplace(
         max_steps: most steps of that search. One Newton step follows it.
         tiles: tile sizes; None chooses them.
         progress: show a progress bar.
+
+    Returns:
+        The mode, and the covariance of its parameters.
 
     Raises:
         PerlerInputError: on priors that are functions; where no mode was reached.

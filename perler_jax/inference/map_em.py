@@ -108,6 +108,9 @@ def fit_map_em(
         max_steps: most M steps.
         tiles: tile sizes; None chooses them.
 
+    Returns:
+        The mode with its history: log posterior in nats.
+
     Raises:
         PerlerInputError: on priors that are not conjugate, or have no mode.
     """

@@ -75,13 +75,29 @@ class MappedCells(dist.Distribution):
         return found.reshape(value.shape[:-1])
 
     def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Array:
-        """Draw origins, then cells: (..., metagenes)."""
+        """Draw origins, then cells: (..., metagenes).
+
+        Args:
+            key: of JAX.
+            sample_shape: how many cells, as a shape.
+
+        Returns:
+            x, metagenes of the cells.
+        """
         return self.sample_with_origin(key, sample_shape)[0]
 
     def sample_with_origin(
         self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()
     ) -> tuple[Array, Array]:
-        """Cells (..., metagenes) and the location index that each came from (...)."""
+        """Cells (..., metagenes) and the location index that each came from (...).
+
+        Args:
+            key: of JAX.
+            sample_shape: how many cells, as a shape.
+
+        Returns:
+            x, metagenes of the cells, and their locations.
+        """
         assert key is not None
         of_origin, of_cells = jax.random.split(key)
         origin = jax.random.categorical(
@@ -217,6 +233,9 @@ def mapping_model(
 
     Returns:
         The mapping, so that a model of one's own can go on from it.
+
+    Raises:
+        PerlerInputError: neither cells nor how many to simulate.
     """
     if cells is None and n_cells is None:
         raise PerlerInputError("expected cells, or how many to simulate; found neither: give n_cells")

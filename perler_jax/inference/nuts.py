@@ -101,6 +101,9 @@ def sample_nuts(
         tiles: tile sizes; None chooses them.
         progress: show progress bars.
 
+    Returns:
+        Draws (chains, draws, metagenes) of each parameter, their means, R-hat and effective number.
+
     Raises:
         PerlerInputError: on options that cannot be used, before anything is compiled.
     """

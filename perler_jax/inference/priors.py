@@ -97,7 +97,19 @@ class ConjugatePriors:
             _check_positive("location_weights", "concentration", self.location_concentration)
 
     def distributions(self, n_metagenes: int, n_locations: int, dtype: Any = None) -> MappingPriors:
-        """The same priors as NumPyro distributions."""
+        """The same priors as NumPyro distributions.
+
+        Args:
+            n_metagenes: in the data.
+            n_locations: in the data.
+            dtype: of the values; None is that of JAX.
+
+        Returns:
+            Priors that NumPyro can sample from.
+
+        Raises:
+            PerlerInputError: values that are neither one number nor one per metagene or location.
+        """
 
         def spread(values: Numbers, n: int, name: str) -> Array:
             values = jnp.asarray(values, dtype)
@@ -148,6 +160,12 @@ def data_scaled_priors(
         reference: r, metagenes of the locations.
         strength: worth of the prior in cells, about; a and b may be ``1 / sqrt(strength)`` times as wide as
             the data suggest.
+
+    Returns:
+        Priors on sensitivity, background and noise, in the units of the metagenes.
+
+    Raises:
+        PerlerInputError: a strength that is not positive.
     """
     if not (np.isfinite(strength) and strength > 0):
         raise PerlerInputError(f"expected a strength > 0 of the priors, found {strength}")

@@ -80,7 +80,18 @@ def smooth_location_weights(
 def location_graph(
     coordinates: Float[np.ndarray, "locations dimensions"], n_neighbours: int = 6
 ) -> sparse.csr_array:
-    """(locations, locations) symmetric adjacency of nearest neighbours in space."""
+    """(locations, locations) symmetric adjacency of nearest neighbours in space.
+
+    Args:
+        coordinates: of the locations, in any unit.
+        n_neighbours: of each location; an edge stands where either names the other.
+
+    Returns:
+        Sparse, ones where there is an edge.
+
+    Raises:
+        PerlerInputError: not between 1 and locations - 1 neighbours.
+    """
     n = len(coordinates)
     if not 1 <= n_neighbours < n:
         raise PerlerInputError(f"expected 1 to {n - 1} neighbours of {n} locations, found {n_neighbours}")

@@ -106,6 +106,9 @@ def fit_svi(
         tiles: tile sizes; None chooses them.
         progress: show a progress bar.
 
+    Returns:
+        Means, standard errors and draws of the parameters, and the loss (nats) of each step.
+
     Raises:
         PerlerInputError: on an unknown guide or another option that cannot be used, before any compilation.
     """

@@ -67,6 +67,9 @@ def as_cells(
         use_raw: take the AnnData's ``.raw`` in place of X and ``var``.
         table: of a SpatialData; not needed where it has one.
 
+    Returns:
+        Labelled cells: (cells, genes) values as they were given, with their scale.
+
     Warns:
         PerlerWarning: names that repeat, cells without any value, or values that contradict the scale.
 
@@ -124,6 +127,9 @@ def as_reference(
         missing: what becomes of NaN, values that were not measured: "refuse"; "drop" leaves out landmarks
             that have any; "fill" fills them in by ridge regression on the other landmarks, on the log2 scale,
             and keeps a mask, so that scores use measured values only. What was done is logged.
+
+    Returns:
+        A labelled map: (locations, landmarks) values as they were given, with their scale and positions.
 
     Warns:
         PerlerWarning: positions that are not used, names that repeat, values that contradict the scale.

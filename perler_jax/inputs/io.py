@@ -52,6 +52,9 @@ def read_cells(
         use_raw: take ``.raw`` in place of X and ``var``.
         table: which table of a SpatialData; not needed where there is one.
 
+    Returns:
+        Labelled cells, as of :func:`perler_jax.inputs.intake.as_cells`.
+
     Raises:
         PerlerFileError: missing, empty, truncated, or of an unknown kind.
         PerlerInputError: as :func:`perler_jax.inputs.intake.as_cells`; an option that means nothing for the
@@ -92,6 +95,9 @@ def read_reference(
         use_raw: likewise.
         table: likewise.
         missing: "refuse", "drop" or "fill": what becomes of values not measured (empty fields, NaN).
+
+    Returns:
+        A labelled map, as of :func:`perler_jax.inputs.intake.as_reference`.
 
     Raises:
         PerlerFileError: missing, empty, truncated, or of an unknown kind.

@@ -46,6 +46,9 @@ def plot_posterior(
         scale_bar: length of a scale bar, micrometres.
         title: text above, such as the cell's name.
         ax: axes to draw in; None makes a figure.
+
+    Returns:
+        The axes that were given, or new ones.
     """
     flat, rows = flatten(coordinates, view, mirror)
     ax = new_axes(ax, tissue_size(flat))

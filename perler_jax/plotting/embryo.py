@@ -57,6 +57,9 @@ def plot_views(
         cmap: name of a perceptually uniform colour map.
         scale_bar: length of a scale bar below the first view, micrometres.
         ax: axes whose place is divided into panels; None makes a figure.
+
+    Returns:
+        The axes that were given, or new ones.
     """
     if views is None:
         views = _EMBRYO if as_axes(axes).ends(0) == ("anterior", "posterior") else _ANY
@@ -121,6 +124,9 @@ def plot_unrolled(
         cmap: name of a perceptually uniform colour map.
         scale_bar: length of a scale bar from anterior to posterior, micrometres.
         ax: axes to draw in; None makes a figure.
+
+    Returns:
+        The axes that were given, or new ones.
     """
     flat, rows, reach = unroll(coordinates, mirror)
     ax = new_axes(ax, tissue_size(flat, beside=1.9))

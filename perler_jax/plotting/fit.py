@@ -26,6 +26,13 @@ def plot_em_trace(log_likelihood: Float[np.ndarray, " steps"], *, ax: Axes | Non
     """Draw the log-likelihood (nats) at the start (0) and after each iteration, as ``EMResult.history``.
 
     NaN, as in the padding of ``EMResult.log_likelihoods``, is left out.
+
+    Args:
+        log_likelihood: nats, (steps,).
+        ax: axes to draw in; None makes a figure.
+
+    Returns:
+        The axes that were given, or new ones.
     """
     ax = new_axes(ax, (4.5, 3.0))
     seen = np.isfinite(log_likelihood)
@@ -57,6 +64,9 @@ def plot_objective(
         objective: J on the grid, or at the points (``Tuning.objectives``), which are then marked.
         path: alpha and beta of each step (``Tuning.path[:, :2]``).
         ax: axes to draw in; None makes a figure.
+
+    Returns:
+        The axes that were given, or new ones.
 
     Raises:
         PerlerInputError: on fewer than three points, between which there is no surface.
@@ -108,6 +118,9 @@ def plot_parameters(
         errors: half the length of each bar, same rows and columns; None draws none.
         error_name: what the bars are.
         ax: axes whose place is divided into panels; None makes a figure.
+
+    Returns:
+        The axes that were given, or new ones.
     """
     ax = new_axes(ax, (7.0, 5.0))
     numbers = np.arange(1, len(parameters) + 1)
@@ -140,6 +153,9 @@ def plot_loadings(
         n_metagenes: how many, from the first.
         n_landmarks: of each metagene, those of largest weight that no earlier one has shown.
         ax: axes to draw in; None makes a figure.
+
+    Returns:
+        The axes that were given, or new ones.
     """
     table = loadings.iloc[:, :n_metagenes]
     chosen: list = []

@@ -62,6 +62,9 @@ def plot_pattern(
         cmap: name of a perceptually uniform colour map.
         scale_bar: length of a scale bar, in the unit of the coordinates, taken to be micrometres.
 
+    Returns:
+        The axes that were given, or new ones.
+
     Raises:
         PerlerInputError: coordinates with neither two nor three columns, or an unknown view.
     """
@@ -108,6 +111,9 @@ def plot_pattern_grid(
         names: what the two sides are called.
         cmap: name of a perceptually uniform colour map.
         ax: axes whose place is divided into panels; None makes a figure.
+
+    Returns:
+        The axes that were given, or new ones.
     """
     sides = [(names[0], predicted)] if truth is None else [(names[0], predicted), (names[1], truth)]
     rows = -(-len(genes) // columns)
@@ -152,6 +158,9 @@ def plot_comparison(
         units: of the three panels.
         title: text above all, such as the gene's name.
         ax: axes whose place is divided into panels; None makes a figure.
+
+    Returns:
+        The axes that were given, or new ones.
     """
     width, height = tissue_size(flatten(coordinates, view, mirror)[0], 3.9)
     ax = new_axes(ax, (3 * width, height + 0.2))
@@ -193,6 +202,9 @@ def plot_bins(
         mirror: draw the other half too.
         title: text above.
         ax: axes to draw in; None makes a figure.
+
+    Returns:
+        The axes that were given, or new ones.
     """
     if predicted is None:
         names = np.where(on, "on", "off")

@@ -32,6 +32,9 @@ def plot_profile(
         ax: axes to draw in; None makes a figure.
         title: text above.
         unit: what is drawn.
+
+    Returns:
+        The axes that were given, or new ones.
     """
     ax = new_axes(ax, (5.5, 2.4))
     ax.plot(positions, profile, lw=1.5, label="reconstructed")

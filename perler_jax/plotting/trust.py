@@ -37,6 +37,9 @@ def plot_reliability(
         score: what both axes are.
         title: text above.
         ax: axes to draw in; None makes a figure.
+
+    Returns:
+        The axes that were given, or new ones.
     """
     ax = new_axes(ax, (4.2, 4.2))
     if lower is not None and upper is not None:
@@ -89,6 +92,9 @@ def plot_calibration(
         label: of the curve, in a legend.
         title: text above.
         ax: axes to draw in; None makes a figure.
+
+    Returns:
+        The axes that were given, or new ones.
     """
     ax = new_axes(ax, (3.8, 3.8))
     if not ax.lines:
@@ -131,6 +137,9 @@ def plot_resolution(
         unit: of the radii.
         title: text above.
         ax: axes to draw in; None makes a figure.
+
+    Returns:
+        The axes that were given, or new ones.
     """
     ax = new_axes(ax, (4.4, 3.2))
     (line,) = ax.plot(radii, mass, marker="o", ms=3, lw=1.3, label=label)

@@ -34,6 +34,9 @@ def plot_zones(
         axis: what the columns are called.
         title: text above.
         ax: axes to draw in; None makes a figure.
+
+    Returns:
+        The axes that were given, or new ones.
     """
     n_genes, n_zones = table.shape
     ax = new_axes(ax, (1.9 + 0.38 * n_zones, 1.0 + 0.19 * min(n_genes, _MOST_NAMES)))

@@ -33,7 +33,15 @@ ByGene = Float[np.ndarray, " genes"]
 
 
 def pearson_by_gene(prediction: Patterns, reference: Patterns) -> ByGene:
-    """Pearson correlation of each gene over locations; NaN where either side is constant (to rounding)."""
+    """Pearson correlation of each gene over locations; NaN where either side is constant (to rounding).
+
+    Args:
+        prediction: (locations, genes).
+        reference: (locations, genes), the same genes.
+
+    Returns:
+        (genes,) between -1 and 1.
+    """
     centred_prediction, centred_reference = _centred(prediction), _centred(reference)
     norms = np.linalg.norm(centred_prediction, axis=0) * np.linalg.norm(centred_reference, axis=0)
     products = (centred_prediction * centred_reference).sum(0)
@@ -78,6 +86,13 @@ def average_correlation(prediction: Patterns, reference: Patterns) -> float:
 
     Genes whose correlation is undefined are left out, which flatters a method that predicts constants: report
     their number beside it.
+
+    Args:
+        prediction: (locations, genes).
+        reference: (locations, genes), the same genes.
+
+    Returns:
+        Between -1 and 1.
     """
     correlations = pearson_by_gene(prediction, reference)
     defined = np.isfinite(correlations)
@@ -91,6 +106,13 @@ def roc_auc_by_gene(
 
     The Mann-Whitney statistic: the probability that a random location with the gene on is predicted above a
     random one with it off. NaN where the reference is on everywhere or nowhere.
+
+    Args:
+        prediction: (locations, genes).
+        binary: (locations, genes) zeros and ones.
+
+    Returns:
+        (genes,) between 0 and 1; 0.5 is chance.
 
     Raises:
         PerlerInputError: the reference has values other than 0 and 1.
@@ -110,6 +132,13 @@ def ssim_by_gene(prediction: Patterns, reference: Patterns) -> ByGene:
     Each side is divided by its maximum, so L = 1, C1 = 0.01^2, C2 = 0.03^2, C3 = C2 / 2. NaN where a side is
     zero everywhere.
 
+    Args:
+        prediction: (locations, genes).
+        reference: (locations, genes), the same genes.
+
+    Returns:
+        (genes,) at most 1.
+
     Raises:
         PerlerInputError: negative or non-finite values: z-scores and centred data have no such scale.
     """
@@ -128,6 +157,13 @@ def js_divergence_by_gene(prediction: Patterns, reference: Patterns) -> ByGene:
 
     NaN where a side is zero everywhere.
 
+    Args:
+        prediction: (locations, genes).
+        reference: (locations, genes), the same genes.
+
+    Returns:
+        (genes,) nats.
+
     Raises:
         PerlerInputError: negative or non-finite values.
     """
@@ -140,6 +176,13 @@ def rmse_of_z_by_gene(prediction: Patterns, reference: Patterns) -> ByGene:
     """Root mean squared difference of the z-scored patterns (Li et al. 2022).
 
     Equal to sqrt(2 (1 - r)) with r the Pearson correlation, and computed as such: it adds no information.
+
+    Args:
+        prediction: (locations, genes).
+        reference: (locations, genes), the same genes.
+
+    Returns:
+        (genes,) in standard deviations, 0 to 2.
     """
     # Rounding can leave r a hair above 1.
     return np.sqrt(np.maximum(2 * (1 - pearson_by_gene(prediction, reference)), 0))
@@ -152,6 +195,14 @@ def morans_i(
 
     Every location gives equal weights, summing to one, to its ``n_neighbors`` nearest others. NaN where the
     gene is constant.
+
+    Args:
+        values: (locations, genes).
+        coordinates: of the locations, in any unit.
+        n_neighbors: of each location.
+
+    Returns:
+        (genes,).
 
     Raises:
         PerlerInputError: not between 1 and locations - 1 neighbours.
@@ -185,6 +236,9 @@ def position_error(
         coordinates: positions of the locations.
         predicted: a location index or a position per cell.
         truth: the same.
+
+    Returns:
+        (cells,) in the unit of the coordinates.
     """
     return np.linalg.norm(_positions(coordinates, predicted) - _positions(coordinates, truth), axis=1)
 

@@ -82,6 +82,9 @@ def simulate_embryo(
         dropout: chance that a gene's counts are lost in a cell, on top of Poisson sampling.
         reference_noise: sd of the in situ intensity of a typical landmark, as a fraction of its maximum.
 
+    Returns:
+        Cells (counts), reference (intensity) and truth, as AnnData; positions in micrometres.
+
     Raises:
         PerlerInputError: sizes that do not fit each other, or unusable weights.
     """

@@ -78,6 +78,9 @@ def choose_panel(
         keep: landmarks that must stay.
         progress: show a progress bar.
 
+    Returns:
+        The panel, and the order in which the other landmarks went.
+
     Raises:
         PerlerInputError: an unknown criterion or landmark, or a size that leaves nothing to choose.
     """

@@ -70,18 +70,37 @@ class CellPositions:
             truth: one location per cell (names or positions), or coordinates (cells, axes), each of which
                 stands for its nearest location.
 
+        Returns:
+            (cells,) between 0 and 1.
+
         Raises:
             PerlerInputError: on a wrong number, unknown names or coordinates of another space.
         """
         return self.posterior.levels(self.rows, self._as_locations(truth), self.tempering)[0]
 
     def contains(self, truth: Any, mass: float = 0.9) -> Bool[np.ndarray, " cells"]:
-        """Whether each cell's credible region of this mass holds the given location (`credible_levels`)."""
+        """Whether each cell's credible region of this mass holds the given location (`credible_levels`).
+
+        Args:
+            truth: as of `credible_levels`.
+            mass: of the region, between 0 and 1.
+
+        Returns:
+            (cells,) True where the region holds it.
+        """
         check_masses((mass,))
         return self.credible_levels(truth) < mass
 
     def region(self, cell: Any, mass: float = 0.9) -> Bool[np.ndarray, " locations"]:
-        """Mask of the locations in one cell's credible region."""
+        """Mask of the locations in one cell's credible region.
+
+        Args:
+            cell: name or position.
+            mass: of the region, between 0 and 1.
+
+        Returns:
+            (locations,) True inside; the smallest set that holds the mass.
+        """
         check_masses((mass,))
         row = positions([cell], self.table.index.to_numpy(), "cell")
         masses = np.array([mass], self.posterior.precision)
@@ -90,6 +109,9 @@ class CellPositions:
 
     def sampled_coordinates(self) -> Float[np.ndarray, "cells samples axes"]:
         """Coordinates of the sampled locations, on the folded side.
+
+        Returns:
+            (cells, samples, axes), in the unit of the coordinates.
 
         Raises:
             PerlerInputError: without coordinates.
@@ -144,7 +166,11 @@ class CellPositions:
         return found
 
     def describe(self) -> dict[str, Any]:
-        """Plain values that say what the numbers mean."""
+        """Plain values that say what the numbers mean.
+
+        Returns:
+            Tempering, spacing and midline: fit for ``uns`` and JSON.
+        """
         notes: dict[str, Any] = dataclasses.asdict(self.tempering)
         if self.spacing is not None:
             notes["spacing"] = self.spacing

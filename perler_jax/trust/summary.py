@@ -108,6 +108,9 @@ def fit_intervals(fit: PerlerFit, *, cells: Any = None, progress: bool = False) 
         cells: expression of the fitted cells, for a fit that was loaded without it.
         progress: show a progress bar.
 
+    Returns:
+        What `summarise` needs for intervals of any genes.
+
     Raises:
         PerlerInputError: no held-out landmarks, or such as are predicted no better than by chance.
     """
