@@ -3,10 +3,13 @@
     python -m tests.docs_blocks PAGE ...
 
 Blocks of a page share one namespace and an empty folder, as if typed one after the other. A block under the
-line ``% needs: Class.name`` is left out while perler_jax has no such name. What fails is said with its line.
+line ``% needs: Class.name`` is left out while perler_jax has no such name; one under
+``% reads: osmfish_allen`` where PERLER_JAX_DATA names no folder that holds it, and is read from there. What
+fails is said with its line.
 """
 
 import dataclasses
+import functools
 import os
 import re
 import sys
@@ -15,7 +18,7 @@ import time
 import traceback
 from pathlib import Path
 
-BLOCK = re.compile(r"(?:^% needs: ([\w.]+)\n)?^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"(?:^% (?:needs|reads): ([\w.]+)\n)?^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def blocks(text):
@@ -24,8 +27,14 @@ def blocks(text):
 
 
 def is_there(name):
-    """Whether perler_jax has Class.name, fields of a dataclass included."""
+    """Whether perler_jax has Class.name, fields of a dataclass included; or the data set."""
     import perler_jax
+    from perler_jax import osmfish_pair
+
+    folder = Path(os.environ.get("PERLER_JAX_DATA", "no such folder")) / "osmfish_allen"
+    if name == folder.name:
+        osmfish_pair._fetch = functools.partial(osmfish_pair._find, folder)
+        return folder.is_dir()
 
     found = perler_jax
     for part in name.split("."):

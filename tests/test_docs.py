@@ -1,5 +1,6 @@
 """The site: its code runs, its commands parse, its figures are those of committed results, and it builds."""
 
+import ast
 import functools
 import http.server
 import importlib
@@ -128,6 +129,28 @@ def test_every_plot_has_a_script_in_the_gallery():
     for name, (said, code) in scripts.items():
         assert said, name
         assert f"plotting.{name}(" in code, name
+
+
+def texts():
+    """Every text of the package, what is put in at run time left as three dots."""
+    for path in Path(perler_jax.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(read(path))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.sub(r"%[ds]", "...", node.value)
+            elif isinstance(node, ast.JoinedStr):
+                yield "".join(
+                    str(getattr(part, "value", "...")) if isinstance(part, ast.Constant) else "..."
+                    for part in node.values
+                )
+
+
+def test_messages_of_the_table_are_those_of_the_package():
+    rows = re.findall(r"^\| ([^|]+) \|", read(DOCS / "reference" / "messages.md"), re.MULTILINE)[1:]
+    said = list(texts())
+    assert len(rows) > 10
+    for row in rows:
+        pattern = ".*".join(map(re.escape, row.split("...")))
+        assert any(re.match(pattern, text) for text in said), row
 
 
 def test_public_names_are_in_the_reference():

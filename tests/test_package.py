@@ -66,7 +66,7 @@ LAYERS = [
     ("inputs", ["io", "archive"]),
     ("preparation", ["landmarks", "preprocessing", "validation"]),
     ("simulation", ["virtual_embryo", "simulate"]),
-    ("sources", ["datasets"]),
+    ("sources", ["datasets", "osmfish_pair"]),
     ("scores", ["metrics", "stripes", "distmap", "dream"]),
     ("plotting", ["canvas", "views", "patterns", "embryo", "zones", "cells", "fit", "trust", "profile"]),
     ("scale", ["devices", "spread"]),
