@@ -200,5 +200,5 @@ plt.show()
 # the real fly the same smoothing helps (`experiments/priors`); it is a question to your data, not a rule.
 #
 # **Where it misleads.** Every parameter that is tuned makes the plain held-out score a little too good; with one
-# weight per landmark (`landmark_weights`) it would be much too good. Nest, always. `PerlerSettings(refine=True)` tries
-# smoothing and two more ideas for you.
+# weight per landmark (`landmark_weights`) it would be much too good. Nest, always. The default predictor of
+# `fit_perler` chooses among smoothed and other predictions for you.

@@ -74,11 +74,7 @@ def best_correlated(cells, reference, genes, n_cells):
 
 # %%
 methods = {
-    "perler_jax": (
-        ours.predict,
-        [(a, b) for b in (0.0, 0.4, 1.6, 4.0) for a in (0.0, 0.05, 0.15, 0.5) if a + b],
-        {},
-    ),
+    "perler_jax": (ours.predict, [None], {}),  # it tunes itself, on the landmarks that it is given
     "SpaGE (own)": (spage.predict, [5, 10, 20, 24], {}),
     "ridge regression": (baselines.ridge, [0.01, 0.1, 1.0, 10.0], {}),
     "nearest neighbours": (baselines.nearest_neighbours, [3, 10, 30, 100], {}),

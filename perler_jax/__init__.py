@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from perler_jax.inputs.data import CellExpression, SpatialReference
     from perler_jax.inputs.intake import as_cells, as_reference
     from perler_jax.inputs.io import read_cells, read_reference
+    from perler_jax.outer import OuterScores, cross_validate
     from perler_jax.perler import fit_perler
     from perler_jax.settings import PerlerSettings
     from perler_jax.simulation.simulate import SimulatedEmbryo, simulate_embryo
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "CellEvidence": "evidence",
     "CellExpression": "inputs.data",
+    "OuterScores": "outer",
     "PerlerFileError": "errors",
     "PerlerFit": "fit",
     "PerlerInputError": "errors",
@@ -38,6 +40,7 @@ _WHERE = {
     "as_cells": "inputs.intake",
     "as_reference": "inputs.intake",
     "coordinate_evidence": "evidence",
+    "cross_validate": "outer",
     "fit_perler": "perler",
     "load_fit": "files",
     "load_fly": "datasets",
@@ -50,6 +53,7 @@ _WHERE = {
 __all__ = [
     "CellEvidence",
     "CellExpression",
+    "OuterScores",
     "PerlerFileError",
     "PerlerFit",
     "PerlerInputError",
@@ -60,6 +64,7 @@ __all__ = [
     "as_cells",
     "as_reference",
     "coordinate_evidence",
+    "cross_validate",
     "fit_perler",
     "load_fit",
     "load_fly",

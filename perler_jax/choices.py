@@ -17,6 +17,7 @@ __all__ = [
     "Normalisation",
     "Objective",
     "Precision",
+    "PredictorKind",
     "Reduction",
     "ReferenceNormalisation",
     "Scale",
@@ -35,6 +36,7 @@ Missing = Literal["refuse", "drop", "fill"]
 # Of the method: `PerlerSettings` says what each does.
 Reduction = Literal["plsc", "pca", "none"]
 Normalisation = Literal["max_total", "median", "cp10k", "none"]
+PredictorKind = Literal["experts", "mean"]
 NamedCovariance = Literal["fitted", "pooled"]
 Noise = Literal["gaussian", "student_t"]
 StopRule = Literal["relative", "released"]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from perler_jax.em_loop import EMResult
 from perler_jax.evidence import CellEvidence
 from perler_jax.fit import PerlerFit
+from perler_jax.fitted_predictor import LevelledMapping
 from perler_jax.given import GivenCells, same_cells
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
@@ -19,8 +20,8 @@ from perler_jax.inputs.scale_reading import Reading
 from perler_jax.metagenes import MetageneMap
 from perler_jax.mixture import MappingParams
 from perler_jax.noise import ForeignCells, Gaussian, StudentT
+from perler_jax.prediction.choice import ExpertMixture
 from perler_jax.preprocessing import Preprocessing
-from perler_jax.refinement import Refinement
 from perler_jax.saved_fit import landmark_scores, read_fit_archive
 from perler_jax.settings import PerlerSettings, device_precision
 from perler_jax.weights import WeightParams
@@ -34,9 +35,8 @@ _HOST: dict[str, type] = {
     "preprocessing": Preprocessing,
     "metagenes": MetageneMap,
     "tuning": Tuning,
-    "refinement": Refinement,
     "evidence": CellEvidence,
-    "pull": CellEvidence,
+    "mixture": ExpertMixture,
     "given": GivenCells,
     "reference/reading": Reading,
 }
@@ -47,11 +47,23 @@ _DEVICE: dict[str, Any] = {
     "em/params/noise_family": (Gaussian, StudentT),
     "weights": WeightParams,
     "held_out": HeldOutFits,
-    "held_out/pull": CellEvidence,
     "held_out/params": MappingParams,
     "held_out/params/foreign": ForeignCells,
     "held_out/params/noise_family": (Gaussian, StudentT),
+    "levelled": LevelledMapping,
+    "levelled/metagenes": MetageneMap,
+    "levelled/params": MappingParams,
+    "levelled/params/foreign": ForeignCells,
+    "levelled/params/noise_family": (Gaussian, StudentT),
+    "levelled_held_out": HeldOutFits,
+    "levelled_held_out/params": MappingParams,
+    "levelled_held_out/params/foreign": ForeignCells,
+    "levelled_held_out/params/noise_family": (Gaussian, StudentT),
 }
+
+
+def _is_on_device(name: str) -> bool:
+    return name.startswith(tuple(_DEVICE)) and not name.startswith("levelled/metagenes/")
 
 
 def load_fit(path: Any, *, cells: Any = None) -> PerlerFit:
@@ -69,8 +81,7 @@ def load_fit(path: Any, *, cells: Any = None) -> PerlerFit:
     settings = rebuild("settings", _HOST, plain, arrays)
     with device_precision(settings.dtype):
         on_device: dict[str, Any] = {
-            name: jnp.asarray(array) if name.startswith(tuple(_DEVICE)) else array
-            for name, array in arrays.items()
+            name: jnp.asarray(array) if _is_on_device(name) else array for name, array in arrays.items()
         }
         parts = {name: rebuild(name, _DEVICE, plain, on_device) for name in _DEVICE if "/" not in name}
     parts |= {name: rebuild(name, _HOST, plain, arrays) for name in _HOST if "/" not in name}
@@ -84,5 +95,6 @@ def load_fit(path: Any, *, cells: Any = None) -> PerlerFit:
         scores=landmark_scores(arrays),
         seconds=plain["seconds"],
         covariance=arrays.get("covariance"),
+        neighbours=arrays.get("neighbours"),
         **parts,
     )

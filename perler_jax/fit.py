@@ -12,23 +12,25 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
-from perler_jax.annotation import plain_fields, result_shell, units_of
-from perler_jax.cell_weights import CellWeights
+from perler_jax.annotation import result_shell, units_of
 from perler_jax.density import cell_votes, foreign_cells, responsibilities
 from perler_jax.em_loop import EMResult
 from perler_jax.evidence import CellEvidence
+from perler_jax.fitted_predictor import LevelledMapping, choice_of_fit, predictor_of_fit
 from perler_jax.gene_patterns import Patterns, check_one_process
-from perler_jax.given import GivenCells, how_read, same_cells
+from perler_jax.given import GivenCells, same_cells
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
 from perler_jax.inputs.archive import write_archive
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.labels import name_positions, positions
 from perler_jax.metagenes import MetageneMap
-from perler_jax.preprocessing import Preprocessing, cell_landmarks, reference_landmarks
-from perler_jax.refinement import Refinement, Refiner, standard_landmarks
+from perler_jax.prediction.choice import ExpertMixture
+from perler_jax.prediction.mixed_weights import MixedWeights
+from perler_jax.preprocessing import Preprocessing
+from perler_jax.provenance import provenance_of
 from perler_jax.saved_fit import FORMAT_VERSION, KIND
 from perler_jax.scale.checkpoint import fingerprint
 from perler_jax.scale.store import check_target
@@ -54,17 +56,21 @@ class PerlerFit:
         em: the fitted mapping with its history.
         cell_metagenes: (cells, metagenes) x.
         reference_metagenes: (locations, metagenes) r.
-        weights: the alpha and beta in use.
-        scores: one row per landmark: ``fold``, ``held_out`` (at the common optimum), ``nested`` (the one to
-            report), ``reconstruction`` (the gene was in the fit), ``alpha`` and ``beta`` of the nested score.
+        weights: alpha and beta of the paper's weighted mean, which is what predicts where no experts do.
+        scores: one row per landmark: ``fold``; ``held_out``, predicted by a fit that never saw the landmark;
+            ``nested``, the same with alpha and beta, or shares, chosen without the landmark's term (the one
+            to report); ``nested_paper``, the same of the plain weighted mean; ``reconstruction``, predicted
+            by the fit that it is in; ``alpha`` and ``beta`` of the plain nested score.
         held_out: the held-out fits; None if the weights were given.
         tuning: the search; None if the weights were given.
         seconds: wall time of each stage.
         covariance: of landmarks, where the user gave one for the distance.
-        refinement: of the weighted means, where one was chosen.
         evidence: what else is known of where each cell is from, where it was given.
-        pull: the same with where a cell's neighbours are, where the refinement has a pull: for predictions.
         given: how the cells were read; expression that is given again is compared with it.
+        mixture: experts with their shares; None: the plain weighted mean predicts.
+        levelled: the mapping fitted without levels, where an expert uses it.
+        levelled_held_out: the same, once per fold.
+        neighbours: (cells, neighbours) of each cell in expression, where an expert uses them.
     """
 
     settings: PerlerSettings
@@ -83,17 +89,35 @@ class PerlerFit:
     tuning: Tuning | None
     seconds: dict[str, float]
     covariance: Float[np.ndarray, "landmarks landmarks"] | None = None
-    refinement: Refinement | None = None
     evidence: CellEvidence | None = None
-    pull: CellEvidence | None = None
     given: GivenCells | None = None
+    mixture: ExpertMixture | None = None
+    levelled: LevelledMapping | None = None
+    levelled_held_out: HeldOutFits | None = None
+    neighbours: Int[np.ndarray, "cells neighbours"] | None = None
 
     def __repr__(self) -> str:
         scored = "" if self.tuning is None else f", nested score {self.scores['nested'].mean():.3f}"
         return (
             f"PerlerFit({len(self.cell_names)} cells on {len(self.reference.locations)} locations by "
-            f"{len(self.landmarks)} landmarks, {self.weights!r}{scored})"
+            f"{len(self.landmarks)} landmarks, {choice_of_fit(self)!r}{scored})"
         )
+
+    @property
+    def predictor(self) -> pd.DataFrame:
+        """What predicts: one row for each expert and each polish that has a share, the largest first.
+
+        Columns: ``kind`` ("expert" or "polish") and ``share``; the shares of a kind sum to one.
+        """
+        return choice_of_fit(self).table
+
+    def describe_predictor(self) -> str:
+        """The same in one line, shares of half a hundredth or more.
+
+        Returns:
+            E.g. "70% regression (ridge 2) + weighted mean (alpha 0, beta 3.2; levels off); ...".
+        """
+        return repr(choice_of_fit(self))
 
     @property
     def loadings(self) -> pd.DataFrame:
@@ -118,7 +142,7 @@ class PerlerFit:
         cells: Any = None,
         progress: bool = False,
     ) -> AnnData:
-        """Spatial expression of genes at every location (Eq. 21).
+        """Spatial expression of genes at every location, by the experts of `predictor`.
 
         Args:
             genes: names; None is every gene of the cells.
@@ -167,7 +191,7 @@ class PerlerFit:
         patterns = self._patterns(genes, standardise, cells)
         params = (self.em.params.sensitivity, self.em.params.background, self.em.params.noise)
         sides = (self.cell_metagenes, self.reference_metagenes, self.weights.alpha, self.weights.beta)
-        choices = (self.refinement, self.settings, patterns.genes, patterns.block_size, standardise)
+        choices = (self.mixture, self.settings, patterns.genes, patterns.block_size, standardise)
         mark = fingerprint(*params, *sides, *choices)
         return patterns.write(path, self._annotate(None, patterns), mark=mark, progress=progress)
 
@@ -212,12 +236,12 @@ class PerlerFit:
         with device_precision(self.settings.dtype):
             return distance_space(self.em.params, *self._sides(), self._covariance())
 
-    def cell_weights(self) -> CellWeights:
-        """How much each cell counts at each location: what predictions average with."""
+    def cell_weights(self) -> MixedWeights:
+        """How much each cell counts at each location in the paper's weighted mean (Eq. 22)."""
         with device_precision(self.settings.dtype):
-            near, far = self.distance_space()
-            pi, evidence = self.em.params.log_location_weights, self.prediction_evidence()
-            return CellWeights(self.weights, near, far, pi, evidence, self.votes())
+            known: dict[str, Any] = {"evidence": self.evidence_on_device(), "votes": self.votes()}
+            log_pi = self.em.params.log_location_weights
+            return MixedWeights.of_point(self.weights, *self.distance_space(), log_pi, **known)
 
     def evidence_on_device(self, rows: Any = slice(None)) -> CellEvidence | None:
         """The evidence of all or some cells, in the precision of the fit; None where there is none."""
@@ -225,10 +249,6 @@ class PerlerFit:
             return None
         some = CellEvidence(np.asarray(self.evidence.of_cells)[rows], np.asarray(self.evidence.of_locations))
         return some.astype(self.settings.dtype)
-
-    def prediction_evidence(self) -> CellEvidence | None:
-        """The evidence that weighted means use: the pull of neighbours as well."""
-        return self.evidence_on_device() if self.pull is None else self.pull.astype(self.settings.dtype)
 
     def votes(self) -> jax.Array | None:
         """(cells,) how much each cell counts in the weighted means; None: all alike."""
@@ -244,21 +264,7 @@ class PerlerFit:
 
     def provenance(self) -> dict[str, Any]:
         """Plain values that say how the result was made, fit for ``uns`` and JSON."""
-        return {
-            "perler_jax": package_version(),
-            "jax": jax.__version__,
-            "settings": plain_fields(self.settings),
-            **how_read(self.given, self.preprocessing, self.reference),
-            "alpha": float(self.weights.alpha[0]),
-            "beta": float(self.weights.beta[0]),
-            "refinement": {} if self.refinement is None else plain_fields(self.refinement),
-            "n_metagenes": self.cell_metagenes.shape[1],
-            "n_landmarks": len(self.landmarks),
-            "log_likelihood": self.em.log_likelihood,
-            "em_steps": int(self.em.n_steps),
-            "em_converged": bool(self.em.converged),
-            "seconds": dict(self.seconds),
-        }
+        return provenance_of(self)
 
     def _sides(self) -> tuple[jax.Array, jax.Array]:
         return jnp.asarray(self.cell_metagenes), jnp.asarray(self.reference_metagenes)
@@ -269,17 +275,6 @@ class PerlerFit:
         loadings = self.metagenes.cell_loadings
         return jnp.asarray(loadings.T @ self.covariance @ loadings, self.settings.dtype)
 
-    def _refiner(self, expression: CellExpression) -> Refiner | None:
-        if self.refinement is None:
-            return None
-        return Refiner(
-            self.refinement,
-            self.landmarks,
-            standard_landmarks(cell_landmarks(expression, self.landmarks, self.preprocessing)),
-            standard_landmarks(reference_landmarks(self.reference, self.landmarks)),
-            self.reference.coordinates,
-        )
-
     def _metagene_names(self) -> list[str]:
         return [f"metagene {i + 1}" for i in range(self.cell_metagenes.shape[1])]
 
@@ -287,8 +282,10 @@ class PerlerFit:
         expression = self.expression(cells)
         known = expression.genes
         names = known if genes is None else known[name_positions(genes, known, "gene")]
-        preprocess, refiner, dtype = self.preprocessing.apply, self._refiner(expression), self.settings.dtype
-        return Patterns(self.cell_weights(), expression, preprocess, names, refiner, standardise, dtype)
+        with device_precision(self.settings.dtype):
+            predictor = predictor_of_fit(self, expression)
+        how = (self.preprocessing.apply, names, standardise, self.settings.dtype)
+        return Patterns(predictor, expression, *how)
 
     def _annotate(self, values: np.ndarray | None, patterns: Patterns) -> AnnData:
         about = {**self.provenance(), "units": units_of(patterns.standardise, self.preprocessing.scale)}

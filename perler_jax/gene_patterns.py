@@ -12,11 +12,10 @@ import numpy as np
 from anndata import AnnData
 from jaxtyping import Float, Shaped
 
-from perler_jax.cell_weights import CellWeights
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.data import CellExpression
+from perler_jax.prediction.predictor import Predictor
 from perler_jax.reconstruction import fill, gene_block_size, reconstruct_blocks, zscore
-from perler_jax.refinement import Refiner
 from perler_jax.scale.store import stream_to_file
 from perler_jax.settings import Precision, device_precision
 
@@ -28,31 +27,29 @@ class Patterns:
     """What it takes to predict genes; nothing is computed before it is asked for.
 
     Attributes:
-        source: how much each cell counts at each location.
+        predictor: what predicts them.
         expression: of the fitted cells.
         preprocess: raw block (cells, genes) -> log2 block.
         genes: (genes,) names.
-        refiner: refines the weighted means; None leaves them as they are.
         standardise: z-score each gene over locations.
         dtype: of the predictions.
     """
 
-    source: CellWeights
+    predictor: Predictor
     expression: CellExpression
     preprocess: Callable[[np.ndarray], np.ndarray]
     genes: Shaped[np.ndarray, " genes"]
-    refiner: Refiner | None
     standardise: bool
     dtype: Precision
 
     @property
     def block_size(self) -> int:
         """Genes predicted at once."""
-        return gene_block_size(len(self.source.cells), len(self.source.locations), len(self.genes))
+        return gene_block_size(*self.predictor.shape, len(self.genes))
 
     def values(self, *, progress: bool) -> Float[np.ndarray, "locations genes"]:
         """All of them in memory."""
-        values = np.empty((len(self.source.locations), len(self.genes)), self.dtype)
+        values = np.empty((self.predictor.shape[1], len(self.genes)), self.dtype)
         fill(values, self._blocks(self.genes), progress=progress)
         return values
 
@@ -78,11 +75,7 @@ class Patterns:
     def _predicted(self, blocks: Any) -> Iterator[Float[np.ndarray, "locations block"]]:
         with device_precision(self.dtype):
             for _, result in reconstruct_blocks(
-                self.source,
-                blocks,
-                preprocess=self.preprocess,
-                refiner=self.refiner,
-                block_size=self.block_size,
+                self.predictor, blocks, preprocess=self.preprocess, block_size=self.block_size
             ):
                 yield zscore(result) if self.standardise else result
 

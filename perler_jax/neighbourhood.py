@@ -1,31 +1,20 @@
-"""Cells that express alike are from places that lie together: a mean-field pull of neighbours.
+"""Neighbours of cells in expression: cells that express alike are from places that lie together.
 
-Each cell is drawn toward the expected position of its neighbours in expression, by soft evidence
-
-    e_nk = -|z_k - m_n|^2 / (2 sd^2),   m_n = mean over neighbours j of E[z | x_j],
-
-and since that moves the expected positions, again, a few times. Neighbours are found among all genes, of
-which the landmarks are few: this is where the others enter the mapping. Linear in cells x locations.
+They are found among all genes, of which the landmarks are few: this is where the others enter a prediction.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from scipy.spatial import cKDTree
 
 from perler_jax.errors import PerlerInputError
-from perler_jax.evidence import CellEvidence
 from perler_jax.inputs.data import CellExpression
-from perler_jax.mixture import MappingParams, posterior_moments
-from perler_jax.streaming import Tiles
 
-__all__ = ["expression_neighbours", "neighbour_evidence", "neighbours_without", "pull_evidence"]
+__all__ = ["expression_neighbours", "neighbours_without"]
 
 _LEAST_GENES = 100
 _BLOCK_ENTRIES = 3_000_000
@@ -93,62 +82,3 @@ def neighbours_without(
         values[:, start : start + len(names)] = preprocess(raw)
         start += len(names)
     return expression_neighbours(values, n_neighbours=n_neighbours)
-
-
-def pull_evidence(
-    centre: Float[Array, "cells dimensions"],
-    coordinates: Float[Array, "locations dimensions"],
-    sd: float | Array,
-) -> CellEvidence:
-    """Evidence that draws each cell toward a point: as `evidence.coordinate_evidence`, inside jit.
-
-    What is the same for all locations of a cell is left out.
-    """
-    precision = jnp.broadcast_to(jnp.asarray(sd, centre.dtype) ** -2.0, (len(centre), 1))
-    squares = jnp.sum(coordinates**2, axis=1, keepdims=True)
-    return CellEvidence(
-        jnp.concatenate([precision * centre, -0.5 * precision], axis=1),
-        jnp.concatenate([coordinates, squares], axis=1),
-    )
-
-
-@functools.partial(jax.jit, static_argnames=("n_rounds", "tiles"))
-def neighbour_evidence(
-    params: MappingParams,
-    cells: Float[Array, "cells metagenes"],
-    reference: Float[Array, "locations metagenes"],
-    coordinates: Float[Array, "locations dimensions"],
-    neighbours: Int[Array, "cells neighbours"],
-    sd: float | Array,
-    evidence: CellEvidence | None = None,
-    *,
-    n_rounds: int = 3,
-    tiles: Tiles | None = None,
-) -> CellEvidence:
-    """The pull after some rounds, with the evidence that there was.
-
-    Args:
-        params: fitted mapping.
-        cells: x, metagenes of the cells.
-        reference: r, metagenes of the locations.
-        coordinates: of the locations.
-        neighbours: indices of the cells that each cell resembles (`expression_neighbours`).
-        sd: how far a cell may be from where its neighbours are, in the unit of the coordinates.
-        evidence: what else is known of each cell.
-        n_rounds: how often expected positions are found anew.
-        tiles: tile sizes; None chooses them.
-    """
-    centred = coordinates - coordinates.mean(axis=0)  # squares of large coordinates would cost digits
-
-    def with_pull(centre: Array) -> CellEvidence:
-        pull = pull_evidence(centre, centred, sd)
-        return pull if evidence is None else evidence + pull
-
-    def centre_of_neighbours(known: CellEvidence | None) -> Array:
-        moments = posterior_moments(params, cells, reference, known, location_values=centred, tiles=tiles)
-        assert moments.of_cells is not None
-        return moments.of_cells[neighbours].mean(axis=1)
-
-    centre = centre_of_neighbours(evidence)
-    centre = jax.lax.fori_loop(1, n_rounds, lambda _, at: centre_of_neighbours(with_pull(at)), centre)
-    return with_pull(centre)

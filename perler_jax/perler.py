@@ -6,6 +6,7 @@ to be weighted).
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Iterator
@@ -15,30 +16,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 
-from perler_jax.cell_weights import CellWeights
 from perler_jax.choices import Missing
-from perler_jax.density import cell_votes
 from perler_jax.em import fit_em, initial_params
 from perler_jax.em_loop import EMResult
 from perler_jax.evidence import CellEvidence
 from perler_jax.fit import PerlerFit
+from perler_jax.fitted_predictor import LevelledMapping, predictor_of_fit
 from perler_jax.given import given_cells
 from perler_jax.held_out.cross_validation import correlation, roc_auc
 from perler_jax.idle_card import warn_of_idle_card
 from perler_jax.inputs.interface import speaking
 from perler_jax.inputs.scales import ReferenceNormalisation, Scale
+from perler_jax.metagenes import MetageneMap
 from perler_jax.problem import Problem, prepare_problem
 from perler_jax.reconstruction import gene_block_size, reconstruct_blocks
-from perler_jax.refinement import Refiner, standard_landmarks
 from perler_jax.scale.plan import WorkPlan, plan_work
 from perler_jax.scale.spread import shard_cells
-from perler_jax.selection import Selection, choose_refinement, choose_weights, fit_folds
+from perler_jax.selection import Selection, choose_experts, choose_weights, fit_folds
 from perler_jax.settings import PerlerSettings, device_precision
 from perler_jax.streaming import Tiles
 from perler_jax.validation import weight_point
-from perler_jax.weights import WeightParams, distance_space
+from perler_jax.weights import WeightParams
 
 logger = logging.getLogger("perler_jax")
 
@@ -145,21 +144,20 @@ def fit_perler(
         plan = _plan(problem, memory, tuned=point is None, progress=progress)
         tiles = None if plan is None else plan.tiles
         with _stage("em", seconds):
-            em = _fit_mapping(problem, tiles)
+            em = _fit_mapping(problem, problem.metagenes, tiles)
         if point is not None:
             selection = Selection(point)
         else:
             with _stage("held_out", seconds):
                 held_out = fit_folds(problem, tiles=tiles, checkpoint=kept, progress=progress)
             with _stage("tuning", seconds):
-                selection = choose_weights(problem, held_out, tiles=tiles, checkpoint=kept, progress=progress)
-            if settings.refine:
-                with _stage("refinement", seconds):
-                    selection = choose_refinement(problem, selection, em, tiles=tiles, progress=progress)
-        scores = _score_landmarks(problem, em, selection, plan)
+                choose = choose_experts if settings.predictor_used == "experts" else choose_weights
+                selection = choose(problem, held_out, tiles=tiles, checkpoint=kept, progress=progress)
+        with _stage("em", seconds):
+            levelled = _fit_levelled(problem, selection, tiles)
         x, r = problem.device_metagenes()
         chosen = WeightParams.single(*selection.weights, x.dtype)
-    return PerlerFit(
+    fit = PerlerFit(
         settings=settings,
         cells=problem.expression,
         reference=problem.atlas,
@@ -171,16 +169,20 @@ def fit_perler(
         cell_metagenes=np.asarray(x),
         reference_metagenes=np.asarray(r),
         weights=chosen,
-        scores=scores,
+        scores=selection.score_table(problem),
         held_out=selection.held_out,
         tuning=selection.tuning,
         seconds=seconds,
         covariance=problem.covariance,
         evidence=evidence,
         given=given_cells(problem.expression, problem.landmarks, problem.preprocessing),
-        pull=None if selection.pull is None else jax.tree.map(np.asarray, selection.pull),
-        refinement=selection.refinement,
+        mixture=selection.mixture,
+        levelled=levelled,
+        levelled_held_out=selection.levelled,
+        neighbours=selection.neighbours,
     )
+    with _stage("reconstruction", seconds), device_precision(settings.dtype):
+        return _with_reconstruction(fit, problem, plan)
 
 
 def _plan(problem: Problem, memory: Any, *, tuned: bool, progress: bool) -> WorkPlan | None:
@@ -200,9 +202,9 @@ def _plan(problem: Problem, memory: Any, *, tuned: bool, progress: bool) -> Work
     return plan if memory is not None else None
 
 
-def _fit_mapping(problem: Problem, tiles: Tiles | None) -> EMResult:
+def _fit_mapping(problem: Problem, maps: MetageneMap, tiles: Tiles | None) -> EMResult:
     """EM on all landmarks, cells spread over the devices in use."""
-    x, r = problem.device_metagenes()
+    x, r = problem.device_metagenes(maps)
     start = initial_params(x, r, problem.device_location_weights(), **problem.start_options())
     spread_cells, present = shard_cells(x)
     em = fit_em(spread_cells, r, start, cell_weights=present, **problem.em_options(tiles))
@@ -213,52 +215,36 @@ def _fit_mapping(problem: Problem, tiles: Tiles | None) -> EMResult:
     return em
 
 
-def _score_landmarks(
-    problem: Problem, em: EMResult, selection: Selection, plan: WorkPlan | None
-) -> pd.DataFrame:
-    """Held-out scores beside those of the reconstruction, in which each landmark took part."""
-    x, r = problem.device_metagenes()
-    known = problem.device_evidence()
-    near, far = distance_space(em.params, x, r, problem.metagene_covariance())
-    source = CellWeights(
-        WeightParams.single(*selection.weights, x.dtype),
-        near,
-        far,
-        em.params.log_location_weights,
-        known if selection.pull is None else selection.pull,
-        cell_votes(em.params, x, r, known),
-    )
+def _fit_levelled(problem: Problem, selection: Selection, tiles: Tiles | None) -> LevelledMapping | None:
+    """The mapping without levels, where an expert with a share asks for it."""
+    if selection.mixture is None or not selection.mixture.choice.without_levels:
+        return None
+    maps = problem.reduced(levels=False)
+    em = _fit_mapping(problem, maps, tiles)
+    return LevelledMapping(em.params, maps)
+
+
+def _with_reconstruction(fit: PerlerFit, problem: Problem, plan: WorkPlan | None) -> PerlerFit:
+    """The fit with the scores of its own predictions of the landmarks, in which each took part."""
+    predictor = predictor_of_fit(fit, problem.expression)
     # In blocks as wide as those of reconstruction, one program for both, unless the budget is narrower.
-    usual = gene_block_size(len(problem.cells), len(problem.reference), problem.expression.n_genes)
+    usual = gene_block_size(*predictor.shape, problem.expression.n_genes)
     width, tiles = (usual, None) if plan is None else (min(usual, plan.gene_block), plan.tiles)
     blocks = (
         (problem.landmarks[start : start + width], problem.cells[:, start : start + width])
         for start in range(0, len(problem.landmarks), width)
     )
-    made = reconstruct_blocks(
-        source,
-        blocks,
-        preprocess=np.asarray,
-        block_size=width,
-        refiner=_refiner(problem, selection),
-        tiles=tiles,
-    )
+    made = reconstruct_blocks(predictor, blocks, preprocess=np.asarray, block_size=width, tiles=tiles)
     refitted = np.concatenate([block for _, block in made], axis=1)
     compare = roc_auc if problem.measure == "auc" else correlation
     sides = (problem.on_device(each.T) for each in (refitted, problem.reference))
     found = compare(*sides, None if problem.measured is None else jnp.asarray(problem.measured.T))
-    return selection.score_table(problem, np.asarray(found))
-
-
-def _refiner(problem: Problem, selection: Selection) -> Refiner | None:
-    if selection.refinement is None:
-        return None
-    sides = standard_landmarks(problem.cells), standard_landmarks(problem.reference)
-    return Refiner(selection.refinement, problem.landmarks, *sides, problem.atlas.coordinates)
+    scores = fit.scores.assign(reconstruction=np.asarray(found, np.float64))
+    return dataclasses.replace(fit, scores=scores)
 
 
 @contextmanager
 def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    seconds[name] = time.perf_counter() - start
+    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start

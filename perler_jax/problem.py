@@ -18,7 +18,6 @@ from perler_jax.held_out.cross_validation import Score
 from perler_jax.held_out.folds import make_folds
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.intake import as_cells, as_reference
-from perler_jax.inputs.interface import argument
 from perler_jax.inputs.scales import ReferenceNormalisation, Scale
 from perler_jax.landmarks import align_landmarks
 from perler_jax.metagenes import MetageneMap, clip_n_metagenes, reduce_landmarks
@@ -104,10 +103,16 @@ class Problem:
         """Landmarks of cells and locations."""
         return self.on_device(self.cells), self.on_device(self.reference)
 
-    def device_metagenes(self) -> tuple[Array, Array]:
-        """Metagenes of cells (x) and locations (r), reduced on the host in float64."""
-        x = self.cells @ self.metagenes.cell_loadings
-        return self.on_device(x), self.on_device(self.reference @ self.metagenes.reference_loadings)
+    def reduced(self, *, levels: bool = True) -> MetageneMap:
+        """Linear maps fitted on all landmarks, with or without the level of each cell and location."""
+        choices: dict[str, Any] = {"n_metagenes": self.n_metagenes, "reduction": self.settings.reduction}
+        return reduce_landmarks(self.grams, levels=levels, **choices)
+
+    def device_metagenes(self, maps: MetageneMap | None = None) -> tuple[Array, Array]:
+        """Metagenes of cells (x) and locations (r) by the maps, reduced on the host in float64."""
+        maps = self.metagenes if maps is None else maps
+        x = self.cells @ maps.cell_loadings
+        return self.on_device(x), self.on_device(self.reference @ maps.reference_loadings)
 
     def device_evidence(self) -> CellEvidence | None:
         """The evidence."""
@@ -190,12 +195,6 @@ def prepare_problem(
     )
     landmarks = align_landmarks(expression, atlas)
     measured = atlas.measured_at(landmarks)
-    if measured is not None and settings.refine:
-        raise PerlerInputError(
-            "expected refine=False with a reference that has gaps: refinements are chosen on whole patterns; "
-            f"found {(~measured.all(axis=0)).sum()} landmarks that were not measured everywhere; leave them "
-            f"out ({argument('missing', 'drop')}) or do not refine"
-        )
     preprocessing = preprocess_cells(expression, settings.normalisation, totals)
     y = cell_landmarks(expression, landmarks, preprocessing)
     h = reference_landmarks(atlas, landmarks)

@@ -1,4 +1,4 @@
-"""Every gene at every location: streamed weighted means, gene block by gene block (Eq. 21)."""
+"""Every gene at every location: streamed predictions, gene block by gene block (Eq. 21)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from perler_jax.cell_weights import CellWeights
 from perler_jax.inputs.storage import dense_float
-from perler_jax.refinement import Refiner
+from perler_jax.prediction.predictor import Predictor
 from perler_jax.streaming import Tiles
 
 __all__ = ["fill", "gene_block_size", "reconstruct_blocks", "zscore"]
@@ -39,49 +37,44 @@ def gene_block_size(n_cells: int, n_locations: int, n_genes: int, copies: int = 
 
 
 def reconstruct_blocks(
-    source: CellWeights,
+    predictor: Predictor,
     blocks: Iterable[tuple[np.ndarray, Any]],
     *,
     preprocess: Callable[[Any], Any],
     block_size: int,
-    refiner: Refiner | None = None,
     tiles: Tiles | None = None,
 ) -> Iterator[tuple[np.ndarray, Float[np.ndarray, "locations block"]]]:
     """Reconstruct genes block by block.
 
     Args:
-        source: how much each cell counts at each location.
+        predictor: predicts centred expression.
         blocks: (names, raw expression (cells, block)) pairs, e.g. ``CellExpression.gene_blocks``, dense or
             CSC.
         preprocess: raw block -> log2 block, of the same layout.
-        refiner: refines the weighted means; None leaves them as they are.
         block_size: the widest block; narrower ones are padded so that one compiled program serves all.
         tiles: tile sizes; None chooses them.
 
     Yields:
         (names, log2 expression (locations, block)), not centred: the units of the preprocessed cells.
     """
-    dtype = source.cells.dtype
-    at_once = max(1, _FLOAT64_ENTRIES // len(source.cells))
+    dtype, (n_cells, n_locations) = predictor.dtype, predictor.shape
+    at_once = max(1, _FLOAT64_ENTRIES // n_cells)
     for names, raw in blocks:
         means = np.empty(len(names))
-        carried = np.zeros((len(source.locations), len(names)))
-        padded = np.zeros((len(source.cells), block_size), dtype)
+        carried = np.zeros((n_locations, len(names)), dtype)
+        padded = np.zeros((n_cells, block_size), dtype)
         for start in range(0, len(names), at_once):
             some = slice(start, min(start + at_once, len(names)))
             values = dense_float(preprocess(raw[:, some]))
             # Averaging deviations from the mean keeps float32's digits for the pattern.
             means[some] = values.mean(axis=0, dtype=np.float64)
             deviation: np.ndarray = values - means[some]
-            if refiner is not None:
-                deviation, carried[:, some] = refiner.split(names[some], deviation)
+            carried[:, some] = predictor.carried(names[some], deviation)
             padded[:, some] = deviation
         del raw
-        found = source.mean(jnp.asarray(padded), tiles=tiles)
-        result = np.asarray(found)[:, : len(names)] + carried  # cut on the host: nothing to compile
-        if refiner is not None:
-            result = refiner.smooth(result)
-        yield names, (result + means).astype(dtype)
+        # Cut on the host: nothing to compile.
+        result = predictor.total(padded, tiles=tiles)[:, : len(names)] + carried
+        yield names, (predictor.polish(result) + means).astype(dtype)
 
 
 def fill(

@@ -9,16 +9,18 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Shaped
 
+from perler_jax.errors import PerlerFileError
 from perler_jax.inputs.archive import read_archive, rebuild
 from perler_jax.inputs.data import SpatialReference
 from perler_jax.inputs.names import GeneNames
 from perler_jax.inputs.scale_reading import Reading
+from perler_jax.prediction.choice import ExpertMixture
 from perler_jax.preprocessing import Preprocessing
 from perler_jax.settings import PerlerSettings
 
 __all__ = ["FORMAT_VERSION", "KIND", "SavedFit", "landmark_scores", "read_fit_archive", "read_saved_fit"]
 
-KIND, FORMAT_VERSION = "perler_jax fit", 2
+KIND, FORMAT_VERSION = "perler_jax fit", 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +40,7 @@ class SavedFit:
         log_likelihood: at the fitted parameters, in nats.
         alpha: of the weights in use.
         beta: of the weights in use.
+        mixture: experts with their shares; None: the plain weighted mean predicts.
         tuned: whether the weights were tuned on held-out landmarks; else they were given.
         scores: one row per landmark, as in `PerlerFit`.
         seconds: wall time of each stage.
@@ -55,6 +58,7 @@ class SavedFit:
     log_likelihood: float
     alpha: float
     beta: float
+    mixture: ExpertMixture | None
     tuned: bool
     scores: pd.DataFrame
     seconds: dict[str, float]
@@ -80,6 +84,7 @@ def read_saved_fit(path: Any) -> SavedFit:
         log_likelihood=float(arrays["em/log_likelihoods"][steps]),
         alpha=float(arrays["weights/alpha"][0]),
         beta=float(arrays["weights/beta"][0]),
+        mixture=rebuild("mixture", {"mixture": ExpertMixture}, plain, arrays),
         tuned="tuning" in plain,
         scores=landmark_scores(arrays),
         seconds=plain["seconds"],
@@ -96,6 +101,13 @@ def read_fit_archive(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     plain, arrays = read_archive(path, kind=KIND, version=FORMAT_VERSION)
     if "preprocessing/scale" not in plain:  # written by format 1
         plain |= _of_format_1(plain)
+    if "refinement" in plain:
+        raise PerlerFileError(
+            f"expected a fit by experts or by the weighted mean; found one with refine=True in {path}, which "
+            "experts have replaced: call fit_perler again"
+        )
+    if "settings/predictor" not in plain:  # written by format 2: the weighted mean was all there was
+        plain |= {"settings/predictor": "mean"}
     return plain, arrays
 
 

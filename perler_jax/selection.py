@@ -1,7 +1,8 @@
-"""Choosing how cells are weighted: held-out fits made once, then alpha, beta and a refinement tuned on them.
+"""Choosing how a fit predicts: held-out fits made once, then alpha, beta or the shares of experts on them.
 
-No gene has a say in its own nested score: it is in none of the fits that predict it, and not among the genes
-by which the weights were tuned.
+A landmark is in none of the fits by which it is predicted, and its term is not among those by which its
+nested prediction was chosen. The other folds' fits have seen it; to take a landmark away from everything,
+leave it out of the reference.
 """
 
 from __future__ import annotations
@@ -14,25 +15,22 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 from tqdm import tqdm
 
-from perler_jax.em_loop import EMResult
-from perler_jax.evidence import CellEvidence
+from perler_jax.held_out.expert_choice import ExpertTuning, tune_experts
+from perler_jax.held_out.expert_grams import ExpertScorer
 from perler_jax.held_out.folds import HeldOutFits, fit_held_out
-from perler_jax.held_out.neighbours import pull_folds
-from perler_jax.held_out.refinement_tuning import RefinementTuning, refined_scores, tune_refinement
 from perler_jax.held_out.resume import KeptScorer
 from perler_jax.held_out.scoring import HeldOutScorer
 from perler_jax.held_out.search import Scorer, usual_points
 from perler_jax.held_out.tuning import Tuning, tune_weights
-from perler_jax.neighbourhood import neighbour_evidence
+from perler_jax.prediction.choice import ExpertMixture
+from perler_jax.prediction.experts import usable_experts, usable_polishes
 from perler_jax.problem import Problem
-from perler_jax.refinement import Refinement, candidate_refinements
 from perler_jax.scale.checkpoint import Checkpoint
 from perler_jax.streaming import Tiles
 
-__all__ = ["Selection", "choose_refinement", "choose_weights", "fit_folds"]
+__all__ = ["Selection", "choose_experts", "choose_weights", "expert_scorer", "fit_folds"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -40,46 +38,52 @@ class Selection:
     """How cells are weighted, and what that choice rests on.
 
     Attributes:
-        weights: alpha and beta.
-        held_out: the held-out fits; None, like the next two, if the weights were given.
+        weights: alpha and beta of the plain weighted mean.
+        held_out: the held-out fits; None, like the next, if the weights were given.
         tuning: the search for alpha and beta.
-        refined: the choice of a refinement, where one was asked for.
-        pull: evidence of where a cell's neighbours are, where the refinement has a pull.
+        experts: the shares of experts, where they predict.
+        levelled: the held-out fits without levels, where experts predict.
+        neighbours: of each cell in expression, where an expert uses them.
     """
 
     weights: tuple[float, float]
     held_out: HeldOutFits | None = None
     tuning: Tuning | None = None
-    refined: RefinementTuning | None = None
-    pull: CellEvidence | None = None
+    experts: ExpertTuning | None = None
+    levelled: HeldOutFits | None = None
+    neighbours: np.ndarray | None = None
 
     @property
-    def refinement(self) -> Refinement | None:
-        """Of the weighted means."""
-        return None if self.refined is None else self.refined.refinement
+    def mixture(self) -> ExpertMixture | None:
+        """Experts with their shares."""
+        return None if self.experts is None else self.experts.mixture
 
-    def score_table(self, problem: Problem, reconstruction: Float[np.ndarray, " landmarks"]) -> pd.DataFrame:
-        """One row per landmark, see `PerlerFit.scores`."""
+    def score_table(self, problem: Problem) -> pd.DataFrame:
+        """One row per landmark, see `PerlerFit.scores`; what was not tuned has no score."""
         fold_of = np.zeros(len(problem.landmarks), int)
         for index, fold in enumerate(problem.folds):
             fold_of[fold] = index
+        plain, found = self.tuning, self.experts or self.tuning
         unknown = np.full(len(problem.landmarks), np.nan)
-        found: Tuning | RefinementTuning | None = self.tuning if self.refined is None else self.refined
         columns = {
             "fold": fold_of,
             "held_out": unknown if found is None else found.scores,
             "nested": unknown if found is None else found.nested_scores,
-            "reconstruction": reconstruction.astype(np.float64),
-            "alpha": unknown if found is None else found.nested_alpha,
-            "beta": unknown if found is None else found.nested_beta,
+            "nested_paper": unknown if plain is None else plain.nested_scores,
+            "reconstruction": unknown,
+            "alpha": unknown if plain is None else plain.nested_alpha,
+            "beta": unknown if plain is None else plain.nested_beta,
         }
-        if self.refined is not None and self.tuning is not None:
-            columns["unrefined"] = self.tuning.nested_scores
         return pd.DataFrame(columns, index=pd.Index(problem.landmarks.astype(str), name="landmark"))
 
 
 def fit_folds(
-    problem: Problem, *, tiles: Tiles | None, checkpoint: Checkpoint | None, progress: bool
+    problem: Problem,
+    *,
+    levels: bool = True,
+    tiles: Tiles | None,
+    checkpoint: Checkpoint | None,
+    progress: bool,
 ) -> HeldOutFits:
     """The mapping once per fold of landmarks, without any trace of the fold's genes."""
     return fit_held_out(
@@ -88,13 +92,14 @@ def fit_folds(
         problem.folds,
         n_metagenes=problem.n_metagenes,
         reduction=problem.settings.reduction,
+        levels=levels,
         grams=problem.grams,
         log_location_weights=problem.device_location_weights(),
         checkpoint=checkpoint,
         dtype=np.dtype(problem.settings.dtype),
         measured=problem.measured,
         refill=problem.refill,
-        progress=_bar("held-out fits", progress),
+        progress=_bar("held-out fits" if levels else "held-out fits without levels", progress),
         **problem.start_options(),
         **problem.em_options(tiles),
     )
@@ -133,41 +138,52 @@ def choose_weights(
     return Selection((tuning.alpha, tuning.beta), held_out, tuning)
 
 
-def choose_refinement(
-    problem: Problem, selection: Selection, em: EMResult, *, tiles: Tiles | None, progress: bool
+def choose_experts(
+    problem: Problem,
+    held_out: HeldOutFits,
+    *,
+    tiles: Tiles | None,
+    checkpoint: Checkpoint | None,
+    progress: bool,
 ) -> Selection:
-    """Regression, smoothing and pull, with alpha and beta anew, by the same objective over held-out genes."""
-    held_out = selection.held_out
-    assert held_out is not None
-    coordinates, known = problem.atlas.coordinates, problem.device_evidence()
-    neighbours = problem.neighbours
-    compared = refined_scores(
-        held_out,
-        selection.weights,
-        candidate_refinements(coordinates, neighbours=neighbours is not None),
+    """Shares of experts and of polishes, and alpha and beta of the best plain weighted mean among them."""
+    levelled = fit_folds(problem, levels=False, tiles=tiles, checkpoint=checkpoint, progress=progress)
+    scorer = expert_scorer(problem, held_out, levelled, tiles=tiles, checkpoint=checkpoint)
+    grams = scorer.grams_of_genes(_bar("experts", progress))
+    tuned = tune_experts(
+        grams, scorer.experts, scorer.polishes, problem.folds, objective=problem.settings.objective
+    )
+    plain = tuned.plain
+    assert plain is not None  # `EXPERTS` has some
+    return Selection((plain.alpha, plain.beta), held_out, plain, tuned, levelled, scorer.neighbours)
+
+
+def expert_scorer(
+    problem: Problem,
+    held_out: HeldOutFits,
+    levelled: HeldOutFits,
+    *,
+    tiles: Tiles | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> ExpertScorer:
+    """What compares all experts that the data allow, on the held-out fits with and without levels."""
+    neighbours, coordinates = problem.neighbours, problem.atlas.coordinates
+    covariance = problem.settings.covariance
+    return ExpertScorer(
+        {True: held_out, False: levelled},
         problem.cells,
         problem.reference,
+        problem.grams,
+        usable_experts(neighbours=neighbours is not None, covariance=covariance),
+        usable_polishes(positions=coordinates is not None),
         coordinates,
-        covariance=problem.settings.covariance,
-        landmark_covariance=problem.covariance,
-        evidence=known,
-        neighbours=neighbours,
-        tiles=tiles,
-        progress=_bar("refinement", progress),
-    )
-    refined = tune_refinement(*compared, problem.folds, objective=problem.settings.objective)
-    selection = dataclasses.replace(selection, weights=refined.weights, refined=refined)
-    sd = refined.refinement.pull
-    if sd is None:
-        return selection
-    assert neighbours is not None
-    assert coordinates is not None
-    y, h = problem.device_landmarks()
-    near = (problem.on_device(coordinates), jnp.asarray(neighbours), sd, known)
-    return dataclasses.replace(
-        selection,
-        held_out=pull_folds(held_out, y, h, coordinates, neighbours, sd, known, tiles=tiles),
-        pull=neighbour_evidence(em.params, *problem.device_metagenes(), *near, tiles=tiles),
+        neighbours,
+        problem.evidence,
+        problem.covariance,
+        problem.measured,
+        None if problem.measured is None else problem.refill,
+        checkpoint,
+        tiles,
     )
 
 

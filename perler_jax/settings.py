@@ -13,6 +13,7 @@ from perler_jax.choices import (
     Normalisation,
     Objective,
     Precision,
+    PredictorKind,
     Reduction,
     Search,
     StopRule,
@@ -23,6 +24,7 @@ from perler_jax.errors import PerlerInputError
 __all__ = ["PerlerSettings", "device_precision"]
 
 _CHOICES = {
+    "predictor": get_args(PredictorKind),
     "reduction": get_args(Reduction),
     "normalisation": get_args(Normalisation),
     "covariance": get_args(NamedCovariance),
@@ -36,9 +38,12 @@ _CHOICES = {
 
 @dataclasses.dataclass(frozen=True)
 class PerlerSettings:
-    """Choices of the method; the defaults are the text of Okochi et al. 2021.
+    """Choices of the method: the best that is known by default, the paper's own by `PerlerSettings.paper()`.
 
     Attributes:
+        predictor: "experts", a mixture of weighted means, regressions and smoothing with shares learned on
+            held-out landmarks (`prediction/experts.py`); or "mean", the paper's weighted mean (Eqs. 21-22)
+            with tuned alpha and beta. With objective "roc" it is "mean": shares are learned by correlation.
         n_metagenes: dimensions of the shared space; lowered with a message where the data carry fewer.
         reduction: "plsc", "pca" or "none".
         normalisation: of counts, "max_total", "median", "cp10k" or "none"; logs are left as they are.
@@ -52,8 +57,6 @@ class PerlerSettings:
             ten folds.
         objective: "mutual_information" (Eq. 26), "signed", or "roc" for binary references.
         search: "gradient", or "grid" (the one for "roc"); None picks what suits the objective.
-        refine: also choose a regression on landmarks, a smoothing over positions and a pull of neighbours in
-            expression (`Refinement`).
         stop_rule: of EM, "relative" or "released".
         tolerance: of EM: relative gain of the log-likelihood, or nats for "released".
         max_steps: of EM.
@@ -64,6 +67,7 @@ class PerlerSettings:
         PerlerInputError: on a choice that does not exist, or a number out of range.
     """
 
+    predictor: PredictorKind = "experts"
     n_metagenes: int = 60
     reduction: Reduction = "plsc"
     normalisation: Normalisation = "max_total"
@@ -75,7 +79,6 @@ class PerlerSettings:
     folds: int | None = None
     objective: Objective = "mutual_information"
     search: Search | None = None
-    refine: bool = False
     stop_rule: StopRule = "relative"
     tolerance: float = 3e-6
     max_steps: int = 200
@@ -99,23 +102,35 @@ class PerlerSettings:
         if self.objective == "roc" and self.search == "gradient":
             raise PerlerInputError("expected search 'grid' with objective 'roc': ranks have no gradient")
 
-        if self.objective == "roc" and self.refine:
-            raise PerlerInputError(
-                "expected refine=False with objective 'roc': candidates are compared by correlation"
-            )
-
     @property
     def search_used(self) -> Search:
         """The search, with None resolved."""
         return self.search or ("grid" if self.objective == "roc" else "gradient")
 
+    @property
+    def predictor_used(self) -> PredictorKind:
+        """The predictor, which is the weighted mean where the objective has no correlations."""
+        return "mean" if self.objective == "roc" else self.predictor
+
+    @classmethod
+    def paper(cls) -> PerlerSettings:
+        """Okochi et al. 2021, Eqs. 1-29, to the letter: one weighted mean, tuned alpha and beta."""
+        return cls(predictor="mean")
+
     @classmethod
     def released(cls) -> PerlerSettings:
-        """What the released program computes: pooled distance, its stop rule, its grid, float64.
+        """What the released program computes: the paper, but pooled distance, its stop rule, grid, float64.
 
         Note: its held-out fits forgot the options for logs and centring; here they are those of the fit.
         """
-        return cls(covariance="pooled", search="grid", stop_rule="released", tolerance=0.01, dtype="float64")
+        return dataclasses.replace(
+            cls.paper(),
+            covariance="pooled",
+            search="grid",
+            stop_rule="released",
+            tolerance=0.01,
+            dtype="float64",
+        )
 
 
 @contextmanager

@@ -168,22 +168,22 @@ def test_table_has_paired_differences_and_ranks():
     rng = np.random.default_rng(2)
     base = rng.uniform(size=40)
     parts = []
-    # The refined one is better by 0.1 at every gene: paired, the interval is a point; unpaired it is wide.
-    for name, shift in {"ours": 0.0, "ours_refined": 0.1, "worse": -0.2}.items():
+    # The first one is better by 0.1 at every gene: paired, the interval is a point; unpaired it is wide.
+    for name, shift in {"ours": 0.0, "ours_paper": 0.1, "worse": -0.2}.items():
         parts += [tidy_rows(name, "PCC", base + shift), tidy_rows(name, "SSIM", base + shift)]
         parts += [tidy_rows(name, "RMSE", 1 - base - shift), tidy_rows(name, "JS", 1 - base - shift)]
     parts += [tidy_rows("negative", "PCC", base - 0.3), tidy_rows("negative", "RMSE", 1.5 - base)]
     known = {"label": "L", "version": "1", "tuned": "none", "cpu_seconds_per_fold": 1.0, "peak_gb": 0.5}
-    runs = {name: known for name in ("ours", "ours_refined", "worse", "negative")}
+    runs = {name: known for name in ("ours", "ours_paper", "worse", "negative")}
     runs["absent"] = {"label": "Absent", "skipped": "not installed"}
     table = summary(pd.concat(parts), runs, draws=500, seed=0).set_index("method")
-    assert table.index.tolist() == ["ours_refined", "ours", "worse", "negative"]
-    better = table.loc["ours_refined", ["difference", "difference_low", "difference_high"]].astype(float)
+    assert table.index.tolist() == ["ours_paper", "ours", "worse", "negative"]
+    better = table.loc["ours_paper", ["difference", "difference_low", "difference_high"]].astype(float)
     np.testing.assert_allclose(better, 0.1, atol=1e-12)
-    assert table.loc["ours_refined", "genes_better"] == 40
-    from_refined = table.loc["worse", ["from_refined", "from_refined_low", "from_refined_high"]].astype(float)
-    np.testing.assert_allclose(from_refined, -0.3, atol=1e-12)
-    assert table.loc["ours_refined", "AS"] == 1.0
+    assert table.loc["ours_paper", "genes_better"] == 40
+    from_paper = table.loc["worse", ["from_paper", "from_paper_low", "from_paper_high"]].astype(float)
+    np.testing.assert_allclose(from_paper, -0.3, atol=1e-12)
+    assert table.loc["ours_paper", "AS"] == 1.0
     assert table.loc["worse", "AS"] == pytest.approx(1 / 3)
     assert pd.isna(table.loc["negative", "AS"])
     text = markdown(table.reset_index(), runs, "µm")

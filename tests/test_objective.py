@@ -1,6 +1,7 @@
 """The held-out objective equals the formula, its slopes equal differences, and the tuner finds optima."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,11 @@ from perler_jax.held_out.folds import fit_held_out, make_folds
 from perler_jax.held_out.nested import nested_by_newton, nested_by_refit
 from perler_jax.held_out.objective import HeldOutObjective, held_out_objective
 from perler_jax.held_out.prediction import HeldOutParams, make_held_out_data
-from perler_jax.held_out.refinement_tuning import refined_scores
 from perler_jax.held_out.scoring import HeldOutScorer
 from perler_jax.held_out.tuner import tune
 from perler_jax.inference.map_em import fit_map_em
 from perler_jax.inference.priors import data_scaled_priors
-from perler_jax.refinement import Refinement, regression_coefficients, standard_landmarks
+from perler_jax.prediction.regression import regression_coefficients, standard_landmarks
 
 CELLS, LOCATIONS, LANDMARKS, METAGENES = 45, 36, 9, 5
 FOLDS = make_folds(LANDMARKS, 4, seed=1)  # of three and of two genes
@@ -119,14 +119,11 @@ def test_scores_with_everything_on_equal_the_formula(objective, sides):
 
 
 def test_what_is_off_leaves_what_tuning_had_before(objective, sides):
-    """Without extras the scores of the scorer; ridge and smoothing those of the refinement (cut at 4 sd)."""
-    y, h, places = sides
+    """Without extras the scores are those of the scorer."""
+    y, h, _ = sides
     scorer = HeldOutScorer(objective.fits, jnp.asarray(y), jnp.asarray(h))
     plain = objective.scores(HeldOutParams(0.07, 0.4))
     np.testing.assert_allclose(plain, scorer(np.array([[0.07, 0.4]]))[0], rtol=1e-9)
-    points, _, table = refined_scores(objective.fits, (0.07, 0.4), [Refinement(0.8, 0.9)], y, h, places)
-    found = objective.scores(HeldOutParams(*points[5], smoothing=0.9, ridge=0.8))
-    np.testing.assert_allclose(found, table[5, 0], atol=2e-3)
 
 
 def test_every_slope_equals_finite_differences(objective):
@@ -305,11 +302,12 @@ def test_a_fold_has_no_say_in_its_nested_parameters():
     np.testing.assert_allclose(logs(own), top(np.arange(12) != 3), atol=5e-3)
 
 
-def test_tuning_by_gradient_is_at_least_as_good_as_the_candidates(objective, sides):
-    y, h, places = sides
-    candidates = [Refinement(ridge, length) for ridge in (0.3, 1.0, 3.0) for length in (0.5, 1.0)]
-    _, _, table = refined_scores(objective.fits, (0.1, 0.3), candidates, y, h, places)
-    best = (-0.5 * np.log(1 - table**2)).sum(axis=2).max()
+def test_tuning_by_gradient_is_at_least_as_good_as_a_grid(objective):
+    grid = itertools.product((0.05, 0.2), (0.1, 0.6), (0.5, 1.0), (0.3, 1.0, 3.0))
+    best = max(
+        float(np.sum(objective(HeldOutParams(alpha, beta, smoothing=length, ridge=ridge))))
+        for alpha, beta, length, ridge in grid
+    )
     start = HeldOutParams(0.1, 0.3, smoothing=0.8, ridge=1.0)
     found = tune(objective, start, tolerance=1e-6, progress=False)
     assert found.value > best - 1e-3

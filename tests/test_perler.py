@@ -60,12 +60,14 @@ def content(adata):
 
 
 def test_a_fit_reports_scores_parameters_and_provenance(tuned):
-    assert list(tuned.scores.columns) == ["fold", "held_out", "nested", "reconstruction", "alpha", "beta"]
+    assert list(tuned.scores.columns) == [
+        *("fold", "held_out", "nested", "nested_paper", "reconstruction", "alpha", "beta")
+    ]
     assert tuned.scores.index.name == "landmark"
     assert list(tuned.scores.index) == list(tuned.landmarks)
     assert np.isfinite(tuned.scores.to_numpy()).all()
     np.testing.assert_array_equal(tuned.scores["fold"], np.arange(LANDMARKS))
-    np.testing.assert_array_equal(tuned.scores["nested"], tuned.tuning.nested_scores)
+    np.testing.assert_array_equal(tuned.scores["nested_paper"], tuned.tuning.nested_scores)
     assert 0.3 < tuned.scores["nested"].mean() < tuned.scores["reconstruction"].mean() < 1
     assert list(tuned.parameters.columns) == ["sensitivity", "background", "noise"]
     assert tuned.loadings.shape == (LANDMARKS, METAGENES)
@@ -77,9 +79,10 @@ def test_a_fit_reports_scores_parameters_and_provenance(tuned):
         True,
     )
     assert (record["alpha"], record["beta"]) == (tuned.tuning.alpha, tuned.tuning.beta)
-    assert set(record["seconds"]) == {"inputs", "em", "held_out", "tuning"}
+    assert set(record["seconds"]) == {"inputs", "em", "held_out", "tuning", "reconstruction"}
     assert repr(tuned).startswith(
-        f"PerlerFit({CELLS} cells on {LOCATIONS} locations by {LANDMARKS} landmarks, WeightParams(alpha="
+        f"PerlerFit({CELLS} cells on {LOCATIONS} locations by {LANDMARKS} landmarks, "
+        f"{tuned.describe_predictor()}, "
     )
     assert f"nested score {tuned.scores['nested'].mean():.3f}" in repr(tuned)
 
@@ -161,7 +164,7 @@ def test_given_weights_skip_held_out_fits_and_tuning(given):
     assert (float(given.weights.alpha[0]), float(given.weights.beta[0])) == WEIGHTS
     assert given.scores[["held_out", "nested", "alpha", "beta"]].isna().to_numpy().all()
     assert given.scores["reconstruction"].notna().all()
-    assert set(given.seconds) == {"inputs", "em"}
+    assert set(given.seconds) == {"inputs", "em", "reconstruction"}
     assert "nested" not in repr(given)
 
 

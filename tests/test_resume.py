@@ -1,5 +1,6 @@
 """Fits that go on after a kill, and jobs within a memory budget: the same numbers, and nothing done twice."""
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import perler_jax.held_out.fold_em as fold_em
 import perler_jax.perler as perler
 from perler_jax import PerlerFileError, PerlerInputError, PerlerSettings, fit_perler, simulate_embryo
+from perler_jax.held_out.expert_grams import ExpertScorer
 from perler_jax.held_out.scoring import HeldOutScorer
 from perler_jax.scale.plan import WorkPlan, parse_memory, plan_work
 from perler_jax.streaming import Tiles
@@ -29,7 +31,9 @@ def whole(embryo):
     return fit(embryo)
 
 
-def test_a_fit_goes_on_where_it_was_stopped(embryo, whole, tmp_path, monkeypatch):
+def test_a_fit_by_the_mean_goes_on_where_it_was_stopped(embryo, tmp_path, monkeypatch):
+    settings = dataclasses.replace(SETTINGS, predictor="mean")
+    whole = fit(embryo, settings)
     folder, fitted, scored = tmp_path / "work", [], []
     fit_em, score = fold_em.fit_em, HeldOutScorer.__call__
 
@@ -49,17 +53,35 @@ def test_a_fit_goes_on_where_it_was_stopped(embryo, whole, tmp_path, monkeypatch
     monkeypatch.setattr(HeldOutScorer, "__call__", count_scores)
     for _ in range(2):  # stopped in the third fold, then in the fourth batch of scores
         with pytest.raises(KeyboardInterrupt):
-            fit(embryo, checkpoint=folder)
+            fit(embryo, settings, checkpoint=folder)
     assert len(fitted) == 3 + 2, "two folds were kept"
-    done = fit(embryo, checkpoint=folder)
+    done = fit(embryo, settings, checkpoint=folder)
     assert len(fitted) == 5, "all folds were kept"
     assert not list(folder.glob(".*")), "no half piece is left"
     np.testing.assert_array_equal(done.scores, whole.scores)
     np.testing.assert_array_equal(done.held_out.votes, whole.held_out.votes)
     before = len(scored)
-    again = fit(embryo, checkpoint=folder)
+    again = fit(embryo, settings, checkpoint=folder)
     assert len(scored) == before, "all scores were kept"
     np.testing.assert_array_equal(again.reconstruct().X, whole.reconstruct().X)
+
+
+def test_a_fit_by_experts_goes_on_where_it_was_stopped(embryo, whole, tmp_path, monkeypatch):
+    folder, scored, patterns = tmp_path / "work", [], ExpertScorer.patterns
+
+    def count(self, fold):
+        scored.append(fold)
+        if len(scored) == 3:
+            raise KeyboardInterrupt
+        return patterns(self, fold)
+
+    monkeypatch.setattr(ExpertScorer, "patterns", count)
+    with pytest.raises(KeyboardInterrupt):
+        fit(embryo, checkpoint=folder)
+    done = fit(embryo, checkpoint=folder)
+    assert scored == [0, 1, 2, 2, 3], "two folds were kept"
+    np.testing.assert_array_equal(done.scores, whole.scores)
+    np.testing.assert_array_equal(done.reconstruct().X, whole.reconstruct().X)
 
 
 def test_work_of_other_settings_is_refused(embryo, tmp_path):

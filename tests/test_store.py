@@ -13,6 +13,7 @@ import pytest
 
 from perler_jax import PerlerFileError, PerlerSettings, fit_perler, load_fit, simulate_embryo
 from perler_jax.inputs.io import atomic_path
+from perler_jax.prediction.predictor import Predictor
 from perler_jax.scale.checkpoint import fingerprint, open_checkpoint
 
 SIZES = {"n_locations": 120, "n_cells": 60, "n_genes": 60, "n_landmarks": 8}
@@ -105,10 +106,8 @@ def test_a_killed_process_loses_nothing_that_was_finished(fit, embryo, small_blo
     assert not target.exists()
     back = load_fit(tmp_path / "fit.npz", cells=embryo.cells)
     made = []
-    apply = type(back.preprocessing).apply
-    monkeypatch.setattr(
-        type(back.preprocessing), "apply", lambda self, block: made.append(1) or apply(self, block)
-    )
+    polish = Predictor.polish
+    monkeypatch.setattr(Predictor, "polish", lambda self, block: made.append(1) or polish(self, block))
     back.reconstruct_to(target)
     assert len(made) == 9 - len(done), "what was finished was not done again"
     np.testing.assert_allclose(anndata.read_zarr(target).X, fit.reconstruct().X, rtol=1e-6)

@@ -9,20 +9,15 @@ import numpy as np
 import pytest
 
 from perler_jax import PerlerInputError, PerlerSettings, fit_perler, load_fit, simulate_embryo
-from perler_jax.cell_weights import CellWeights
 from perler_jax.evidence import CellEvidence
 from perler_jax.held_out.cross_validation import held_out_predictions
+from perler_jax.prediction.mixed_weights import MixedWeights, Points
 from perler_jax.reconstruction import gene_block_size
 from perler_jax.streaming import Tiles
 from perler_jax.trust.bootstrap import bootstrap_blocks, bootstrap_patterns
 from perler_jax.trust.predictor import fold_predictors, landmark_table, whole_predictor
 from perler_jax.trust.summary import fit_intervals, held_out_patterns, summarise
-from perler_jax.trust.uncertainty import (
-    cell_concentration,
-    effective_cells,
-    weighted_spread,
-    weighted_totals,
-)
+from perler_jax.trust.uncertainty import effective_cells, standard_error
 from perler_jax.weights import WeightParams, weighted_means
 from tests import oracle
 from tests.test_memory import scratch_bytes
@@ -51,52 +46,69 @@ def problem(kind):
     w = oracle.weights(distance, pi, *POINT) * np.exp(e)
     w /= w.sum(axis=1, keepdims=True)
     weights = WeightParams.single(*POINT, np.float64)
-    source = CellWeights(weights, jnp.asarray(near), jnp.asarray(far), **options)
-    return source, w, votes, values
+    return MixedWeights.of_point(weights, jnp.asarray(near), jnp.asarray(far), **options), w, votes, values
 
 
 @pytest.mark.parametrize("kind", ["plain", "pi, evidence and votes"])
 @pytest.mark.parametrize("tiles", [None, Tiles(7, 6)], ids=["whole", "tiles"])
-def test_spread_is_that_of_the_dense_weights(kind, tiles):
+def test_errors_are_those_of_the_dense_weights(kind, tiles):
     with jax.enable_x64(True):
         source, w, votes, values = problem(kind)
-        concentration = cell_concentration(source, tiles=tiles)
-        found = weighted_spread(source, concentration, jnp.asarray(values), tiles=tiles)
-        number = effective_cells(source, concentration, tiles=tiles)
-    np.testing.assert_allclose(concentration, (w**2).sum(axis=1), rtol=1e-10)
+        error = standard_error(source, jnp.asarray(values), tiles=tiles)
+        number = effective_cells(source, tiles=tiles)
     for k in range(LOCATIONS):
         v = votes * w[:, k]
         share = v / v.sum()
         mean = share @ values
-        np.testing.assert_allclose(found.mean[k], mean, rtol=1e-9)
-        np.testing.assert_allclose(found.variance[k], share @ (values - mean) ** 2, rtol=1e-9)
-        np.testing.assert_allclose(
-            found.standard_error[k], np.sqrt(share**2 @ (values - mean) ** 2), rtol=1e-9
-        )
+        np.testing.assert_allclose(error[k], np.sqrt(share**2 @ (values - mean) ** 2), rtol=1e-9)
         np.testing.assert_allclose(number[k], 1 / (share**2).sum(), rtol=1e-10)
+
+
+def test_the_error_of_a_mixture_is_that_of_its_weights():
+    """Two points that share six tenths: c_nk = 0.2 share^1_nk + 0.4 share^2_nk, about their common mean."""
+    rng = np.random.default_rng(5)
+    near, far, values = (rng.normal(size=(rows, 3)) for rows in (CELLS, LOCATIONS, CELLS))
+    points, shares = ((0.2, 0.4), (0.0, 1.6)), (0.2, 0.4)
+    distance = oracle.mahalanobis(near, far, np.eye(3))
+    mixed = np.zeros((CELLS, LOCATIONS))
+    for point, share in zip(points, shares, strict=True):
+        w = oracle.weights(distance, np.full(LOCATIONS, 1 / LOCATIONS), *point)
+        mixed += share * w / w.sum(axis=0)
+    with jax.enable_x64(True):
+        alpha, beta = (jnp.asarray(each) for each in zip(*points, strict=True))
+        at = Points(alpha, beta, jnp.zeros(2, jnp.int32))
+        sides = (jnp.asarray(near)[:, None], jnp.asarray(far)[:, None])
+        source = MixedWeights(at, jnp.asarray(shares), *sides)
+        error = standard_error(source, jnp.asarray(values))
+    mean = mixed.T @ values / 0.6
+    expected = [np.sqrt(mixed[:, k] ** 2 @ (values - mean[k]) ** 2) for k in range(LOCATIONS)]
+    np.testing.assert_allclose(error, expected, rtol=1e-9)
 
 
 def test_equal_weights_give_the_textbook_standard_error():
     values = np.random.default_rng(1).normal(size=(50, 3))
     with jax.enable_x64(True):
-        everywhere = CellWeights(
-            WeightParams.single(0.0, 0.0, np.float64), jnp.ones((50, 2)), jnp.ones((4, 2)), None
-        )
-        concentration = cell_concentration(everywhere)
-        found = weighted_spread(everywhere, concentration, jnp.asarray(values))
-        number = effective_cells(everywhere, concentration)
+        weights = WeightParams.single(0.0, 0.0, np.float64)
+        everywhere = MixedWeights.of_point(weights, jnp.ones((50, 2)), jnp.ones((4, 2)))
+        error = standard_error(everywhere, jnp.asarray(values))
+        number = effective_cells(everywhere)
     np.testing.assert_allclose(number, 50, rtol=1e-12)
-    np.testing.assert_allclose(found.standard_error[2], values.std(axis=0) / np.sqrt(50), rtol=1e-12)
+    np.testing.assert_allclose(error[2], values.std(axis=0) / np.sqrt(50), rtol=1e-12)
 
 
-def test_spread_in_single_precision_keeps_four_digits():
+def test_errors_in_single_precision_keep_four_digits():
     with jax.enable_x64(True):
         source, _, _, values = problem("plain")
-        exact = weighted_spread(source, cell_concentration(source), jnp.asarray(values))
-    single = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), source)
-    found = weighted_spread(single, cell_concentration(single), jnp.asarray(values, jnp.float32))
-    assert found.standard_error.dtype == jnp.float32
-    np.testing.assert_allclose(found.standard_error, exact.standard_error, rtol=1e-4)
+        exact = standard_error(source, jnp.asarray(values))
+    single = jax.tree.map(
+        lambda leaf: jnp.asarray(
+            leaf, jnp.float32 if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.dtype
+        ),
+        source,
+    )
+    found = standard_error(single, jnp.asarray(values, jnp.float32))
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, exact, rtol=1e-4)
 
 
 def test_the_pass_needs_no_more_memory_than_a_plain_reconstruction():
@@ -106,20 +118,18 @@ def test_the_pass_needs_no_more_memory_than_a_plain_reconstruction():
     def plain(near, far, values):
         return weighted_means(WeightParams.single(*POINT), near, far, None, values)
 
-    def spread(near, far, concentration, values):
-        return weighted_spread(
-            CellWeights(WeightParams.single(*POINT), near, far, None), concentration, values
-        )
+    def errors(near, far, values):
+        return standard_error(MixedWeights.of_point(WeightParams.single(*POINT), near, far), values)
 
     sides = (cells, metagenes), (locations, metagenes)
     usual = scratch_bytes(plain, *sides, (cells, block))
-    ours = scratch_bytes(spread, *sides, (cells,), (cells, block // 4))
+    ours = scratch_bytes(errors, *sides, (cells, block // 4))
     assert ours < 1.5 * usual
 
 
 SETTINGS = {
-    "plain": PerlerSettings(n_metagenes=4, folds=6),
-    "refined": PerlerSettings(n_metagenes=4, folds=6, refine=True),
+    "plain": PerlerSettings(n_metagenes=4, folds=6, predictor="mean"),
+    "experts": PerlerSettings(n_metagenes=4, folds=6),
     "foreign": PerlerSettings(n_metagenes=4, folds=6, foreign_cells=True),
 }
 
@@ -221,7 +231,7 @@ def test_folds_predict_what_tuning_scored(fits):
 
 def test_a_fold_has_no_trace_of_its_genes(fits, embryo):
     """Another pattern of the held-out landmark in the reference changes nothing that predicts it."""
-    fit = fits["refined"]
+    fit = fits["experts"]
     landmarks = landmark_table(fit, fit.cells)
     genes, before = next(fold_predictors(fit, landmarks))
     other = landmarks.reference.copy()
@@ -229,7 +239,7 @@ def test_a_fold_has_no_trace_of_its_genes(fits, embryo):
     _, after = next(fold_predictors(fit, dataclasses.replace(landmarks, reference=other)))
     names, values = landmarks.names[genes], landmarks.cells[:, genes]
     np.testing.assert_allclose(
-        before.spread(names, values).mean, after.spread(names, values).mean, rtol=1e-5, atol=1e-6
+        before.predict(names, values), after.predict(names, values), rtol=1e-5, atol=1e-6
     )
 
 
@@ -263,14 +273,14 @@ def test_standard_error_is_the_spread_of_the_bootstrap(fits):
 
 
 def test_bootstrap_blocks_are_the_whole_and_the_seed_decides(fits):
-    names, blocks = zip(*bootstrap_blocks(fits["refined"], seed=1, draws=3), strict=True)
+    names, blocks = zip(*bootstrap_blocks(fits["experts"], seed=1, draws=3), strict=True)
     joined = np.concatenate(blocks, axis=2)
-    assert list(np.concatenate(names)) == list(fits["refined"].cells.genes)
-    some = bootstrap_patterns(fits["refined"], ["stripe14_1"], seed=1, draws=3)
-    at = list(fits["refined"].cells.genes).index("stripe14_1")
+    assert list(np.concatenate(names)) == list(fits["experts"].cells.genes)
+    some = bootstrap_patterns(fits["experts"], ["stripe14_1"], seed=1, draws=3)
+    at = list(fits["experts"].cells.genes).index("stripe14_1")
     np.testing.assert_allclose(some[..., 0], joined[..., at], rtol=1e-3, atol=1e-4)
     assert not np.allclose(
-        some, bootstrap_patterns(fits["refined"], ["stripe14_1"], seed=2, draws=3), atol=1e-3
+        some, bootstrap_patterns(fits["experts"], ["stripe14_1"], seed=2, draws=3), atol=1e-3
     )
     with pytest.raises(PerlerInputError, match="unknown"):
         bootstrap_blocks(fits["plain"], ["nobody"], seed=1)
@@ -280,9 +290,9 @@ def test_bootstrap_blocks_are_the_whole_and_the_seed_decides(fits):
 
 def test_totals_of_parts_of_the_cells_add_up(fits):
     fit = fits["foreign"]
-    predictor = whole_predictor(fit, landmark_table(fit, fit.cells))
+    predictor = whole_predictor(fit, fit.cells)
     assert predictor.source.votes is not None
     half = (np.arange(150) % 2 == 0)[:, None].astype(float)
-    totals = np.asarray(weighted_totals(predictor.source, predictor.padded(np.hstack([half, 1 - half]))))
-    everyone = np.asarray(weighted_totals(predictor.source, predictor.padded(np.ones((150, 1)))))
+    totals = predictor.total(np.hstack([half, 1 - half]))
+    everyone = predictor.total(np.ones((150, 1)))
     np.testing.assert_allclose(totals.sum(axis=1), everyone[:, 0], rtol=1e-5)

@@ -13,7 +13,7 @@ __all__ = ["OURS", "describe", "markdown", "summary"]
 
 OURS = "ours"
 # Methods from which all others are told apart gene by gene: column of the table -> method.
-_BASES = {"difference": OURS, "from_refined": "ours_refined"}
+_BASES = {"difference": OURS, "from_paper": "ours_paper"}
 
 
 def describe(scored: Scored, draws: int, seed: int) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _accuracy_scores(scores: pd.DataFrame) -> dict[str, float]:
 
 def markdown(table: pd.DataFrame, runs: dict[str, dict[str, Any]], unit: str) -> str:
     """The table for people, and below it who is missing and why."""
-    columns = ["method", "aCC (95 %)", "minus ours (95 %)", "minus refined (95 %)"]
+    columns = ["method", "aCC (95 %)", "minus ours (95 %)", "minus paper (95 %)"]
     columns += ["SSIM", "RMSE", "JS", "AS", "Moran diff."]
     placed = "position_error_mode" in table
     if placed:

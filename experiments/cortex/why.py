@@ -15,10 +15,10 @@ import scipy.linalg
 
 from experiments.common import arguments, data_folder, load_config, provenance, write_json
 from experiments.compare.contract import Task
-from experiments.compare.methods.ours import without_levels
+from experiments.compare.levels import without_levels
 from experiments.compare.problems import make_problem
 from perler_jax.inputs.io import atomic_path
-from perler_jax.refinement import standard_landmarks
+from perler_jax.prediction.regression import standard_landmarks
 from perler_jax.scores.metrics import pearson_by_gene
 
 _PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)

@@ -67,7 +67,7 @@ def carry(fit: PerlerFit, values: np.ndarray) -> np.ndarray:
     centre = values.mean(axis=0)  # deviations keep float32's digits for the pattern
     means = weighted_means(
         *(fit.weights, near, far, log_pi, jnp.asarray(values - centre, near.dtype)),
-        evidence=fit.prediction_evidence(),
+        evidence=fit.evidence_on_device(),
         votes=fit.votes(),
     )
     return np.asarray(means[0], np.float64) + centre

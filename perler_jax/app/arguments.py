@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from perler_jax.app.options import add_cells, add_fit, add_genes, add_simulation, at_least
+from perler_jax.app.options import add_cells, add_fit, add_genes, add_outer, add_simulation, at_least
 from perler_jax.versions import package_version
 
 __all__ = ["PROGRAM", "build_parser"]
@@ -51,9 +51,11 @@ give the same data."""
 _FIT = """\
 Finds the landmarks (genes with the same name on both sides), fits the mapping
 between the reference and the cells, then leaves landmarks out, predicts them and
-tunes the two weights of the reconstruction (alpha, beta) so that the predictions
-agree with the reference. Writes the fit and prints its scores; "nested" is the
-one to report: no part of it has seen the gene that it scores."""
+chooses the predictor (weighted means of cells, regressions on landmarks, smoothing
+and their shares) by how well they agree with the reference. Writes the fit and
+prints its scores; "nested" is the one to report: the gene took part neither in the
+fit that predicts it nor in the choice of that fold's predictor. What little the
+other folds know of it, `evaluate --outer` takes away as well."""
 
 _RECONSTRUCT = """\
 Averages the expression of the fitted cells at every location of the reference,
@@ -72,10 +74,11 @@ exact ones agree is printed."""
 _EVALUATE = """\
 Prints how well each landmark was predicted, best and worst first, as the
 correlation over locations with the reference (area under the ROC curve for the
-roc objective). nested: the gene took part neither in the fit nor in tuning, as a
-new gene would not; report this. held-out: it took part in tuning.
-reconstruction: it took part in both, so this says how well the fit describes it,
-not how well it predicts."""
+roc objective). nested: the gene took part neither in the fit nor in the choice of
+the predictor; report this. held-out: it took part in the choice. reconstruction: it
+took part in both, so this says how well the fit describes it, not how well it
+predicts. The fits of the other genes have seen it: with --outer N, landmarks leave
+the reference in N groups before anything else, and the whole fit is made N times."""
 
 _INFO = """\
 Says what a file is. Of a fit: version, sizes, settings, scores, and whether it is
@@ -221,13 +224,15 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate = command(
         "evaluate",
-        "FIT [-o TABLE.csv]",
+        "FIT [CELLS --outer N] [-o TABLE.csv]",
         "scores of a fit, landmark by landmark",
         _EVALUATE,
         "perler-jax evaluate fit.npz",
         "perler-jax evaluate fit.npz -o scores.csv",
+        "perler-jax evaluate fit.npz cells.h5ad --outer 10 -o outer.csv",
     )
     evaluate.add_argument("fit", type=Path, metavar="FIT", help="what `perler-jax fit` wrote")
+    add_outer(evaluate)
     evaluate.add_argument(
         "-o", "--out", type=Path, metavar="TABLE.csv", help="write the table, one row per landmark"
     )

@@ -63,7 +63,7 @@ def _run(arguments: argparse.Namespace) -> None:
         from perler_jax.app.installation import describe_installation
 
         print(describe_installation())
-    elif arguments.command in ("info", "evaluate"):
+    elif arguments.command == "info" or (arguments.command == "evaluate" and arguments.outer is None):
         from perler_jax.app import reports
 
         getattr(reports, arguments.command)(arguments)

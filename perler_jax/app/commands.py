@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from perler_jax.app.demo import run_demo
-from perler_jax.app.describe import describe_fit, is_table, possible_genes
+from perler_jax.app.describe import describe_fit, is_table, outer_table, possible_genes
 from perler_jax.app.explore import read_result, write_explorer
 from perler_jax.app.lines import as_lines
 from perler_jax.app.outputs import check_folder, check_output, write_h5ad
@@ -24,15 +24,16 @@ from perler_jax.errors import PerlerFileError, PerlerInputError
 from perler_jax.files import load_fit
 from perler_jax.given import GivenCells
 from perler_jax.inputs.data import CellExpression, SpatialReference
-from perler_jax.inputs.io import read_cells, read_reference
+from perler_jax.inputs.io import atomic_path, read_cells, read_reference
 from perler_jax.inputs.tables import read_table
+from perler_jax.outer import cross_validate_fit
 from perler_jax.perler import fit_perler
 from perler_jax.saved_fit import read_saved_fit
 from perler_jax.scale.devices import is_first_process, join_processes, request_cpu_devices, use_devices
 from perler_jax.settings import PerlerSettings
 from perler_jax.simulation.simulate import simulate_embryo
 
-__all__ = ["demo", "explore", "fit", "reconstruct", "simulate"]
+__all__ = ["demo", "evaluate", "explore", "fit", "reconstruct", "simulate"]
 
 
 def demo(arguments: argparse.Namespace) -> None:
@@ -103,6 +104,29 @@ def reconstruct(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}  {size}, {result.uns['perler']['units']}")
 
 
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Outer cross-validation with the settings and the reference of a saved fit."""
+    if arguments.cells is None:
+        raise PerlerInputError("expected the file of cells after the fit with --outer; found none; name it")
+    if arguments.out is not None:
+        check_output(arguments.out, ".csv", [arguments.fit, arguments.cells])
+    fitted = load_fit(arguments.fit)
+    found = cross_validate_fit(
+        fitted,
+        _cells(arguments, fitted.landmarks, fitted.given),
+        outer=arguments.outer,
+        checkpoint=arguments.checkpoint,
+        progress=_progress(arguments),
+    )
+    measure = "AUC" if fitted.settings.objective == "roc" else "correlation"
+    print(outer_table(found.scores, arguments.show, measure))
+    if arguments.out is not None:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(arguments.out) as temporary:
+            found.scores.to_csv(temporary)
+        print(f"written  {arguments.out}")
+
+
 def explore(arguments: argparse.Namespace) -> None:
     """Write the page that shows a result."""
     out = arguments.out or arguments.result.with_suffix(".html")
@@ -142,7 +166,7 @@ def _devices(arguments: argparse.Namespace) -> Iterator[None]:
 
 def _settings(arguments: argparse.Namespace) -> PerlerSettings:
     """The preset, or the defaults, with what was asked for on top."""
-    start = PerlerSettings.released() if arguments.preset == "released" else PerlerSettings()
+    start = getattr(PerlerSettings, arguments.preset)() if arguments.preset else PerlerSettings()
     given = {field.name: getattr(arguments, field.name, None) for field in dataclasses.fields(start)}
     return dataclasses.replace(start, **{name: value for name, value in given.items() if value is not None})
 

@@ -29,7 +29,7 @@ from perler_jax.inputs.tables import TABLE_SUFFIXES, read_table
 from perler_jax.saved_fit import SavedFit, read_saved_fit
 from perler_jax.settings import PerlerSettings
 
-__all__ = ["describe_file", "describe_fit", "is_table", "possible_genes", "score_table"]
+__all__ = ["describe_file", "describe_fit", "is_table", "outer_table", "possible_genes", "score_table"]
 
 
 def describe_fit(fit: SavedFit) -> Pairs:
@@ -43,7 +43,8 @@ def describe_fit(fit: SavedFit) -> Pairs:
     per_cell = fit.log_likelihood / len(fit.cell_names)
     steps = f"{fit.em_steps} steps, {'converged' if fit.em_converged else 'NOT converged'}"
     weights = f"alpha {fit.alpha:.4g}, beta {fit.beta:.4g}"
-    chosen = f"tuned on {folds} groups of held-out landmarks" if fit.tuned else "as given"
+    made_by = f"weighted mean ({weights})" if fit.mixture is None else "mixture of experts"
+    chosen = f"chosen on {folds} groups of held-out landmarks" if fit.tuned else "as given"
     measure = "AUC" if fit.settings.objective == "roc" else "correlation"
     means = fit.scores[["nested", "held_out", "reconstruction"]].mean()
     pairs = {
@@ -53,10 +54,14 @@ def describe_fit(fit: SavedFit) -> Pairs:
         "settings": ", ".join(changed) or "defaults",
         "metagenes": str(fit.n_metagenes),
         "EM": f"{steps}, log-likelihood {per_cell:.3f} nats per cell",
-        "weights": f"{weights}, {chosen}",
+        "predictor": f"{made_by}, {chosen}",
+        **_shares(fit),
     }
     if fit.tuned:
-        pairs["nested score"] = f"{means['nested']:.3f} {measure}, landmark unseen by fit and tuning"
+        pairs["nested score"] = f"{means['nested']:.3f} {measure}, landmark unseen by fit and choice"
+        if fit.mixture is not None:
+            plain = fit.scores["nested_paper"].mean()
+            pairs["nested score, paper"] = f"{plain:.3f}, of the plain weighted mean"
         pairs["held-out score"] = f"{means['held_out']:.3f}, landmark unseen by the fit"
     pairs["reconstruction"] = f"{means['reconstruction']:.3f} {measure}, landmark in the fit"
     pairs["seconds"] = f"{sum(fit.seconds.values()):.1f}: " + ", ".join(
@@ -65,19 +70,36 @@ def describe_fit(fit: SavedFit) -> Pairs:
     return pairs
 
 
+def _shares(fit: SavedFit) -> Pairs:
+    """Experts and polishes with a share of a hundredth or more."""
+    if fit.mixture is None:
+        return {}
+    table = fit.mixture.choice.table
+    rows = [(kind, name, share) for name, kind, share in table.itertuples() if share >= 0.005]
+    return {f"  {kind} {at}": f"{share:.0%} {name}" for at, (kind, name, share) in enumerate(rows, 1)}
+
+
 def score_table(fit: SavedFit, show: int) -> str:
     """The scores of the best and the worst landmarks, and the mean of all."""
     columns = ["nested", "held_out", "reconstruction"] if fit.tuned else ["reconstruction"]
-    ordered = fit.scores[columns].sort_values(columns[0], ascending=False)
+    measure = "AUC" if fit.settings.objective == "roc" else "correlation"
+    return _best_and_worst(fit.scores[columns].rename(columns={"held_out": "held-out"}), show, measure)
+
+
+def outer_table(scores: pd.DataFrame, show: int, measure: str) -> str:
+    """The same of outer cross-validation, beside what the fits said of themselves."""
+    return _best_and_worst(scores[["score", "nested"]].rename(columns={"score": "outer"}), show, measure)
+
+
+def _best_and_worst(scores: pd.DataFrame, show: int, measure: str) -> str:
+    ordered = scores.sort_values(scores.columns[0], ascending=False)
     means = ordered.mean().to_frame("mean of all").T
     undefined = int(ordered.isna().any(axis=1).sum())
-    measure = "AUC" if fit.settings.objective == "roc" else "correlation"
-    lines = [f"{measure} of {len(ordered)} landmarks, best first by {columns[0]}"]
+    lines = [f"{measure} of {len(ordered)} landmarks, best first by {scores.columns[0]}"]
     if len(ordered) > 2 * show:
         lines[0] += f"; {len(ordered) - 2 * show} in the middle left out"
         ordered = pd.concat([ordered.head(show), ordered.tail(show)])
-    table = pd.concat([ordered, means]).rename(columns={"held_out": "held-out"})
-    lines.append(table.to_string(float_format="{:.3f}".format))
+    lines.append(pd.concat([ordered, means]).to_string(float_format="{:.3f}".format))
     if undefined:
         lines.append(f"{undefined} without a score (a constant prediction), not in the mean")
     return "\n".join(lines)

@@ -22,7 +22,7 @@ from perler_jax.choices import (
 )
 from perler_jax.settings import PerlerSettings
 
-__all__ = ["add_cells", "add_devices", "add_fit", "add_simulation", "at_least"]
+__all__ = ["add_cells", "add_devices", "add_fit", "add_outer", "add_simulation", "at_least"]
 
 
 def add_fit(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +85,12 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
 
     defaults = PerlerSettings()
     method = parser.add_argument_group("method")
-    method.add_argument("--preset", choices=("released",), help="start from what the released program does")
+    method.add_argument(
+        "--preset",
+        choices=("paper", "released"),
+        help="start from the paper's method to the letter (one weighted mean of cells), or from what its "
+        "released program does (default: a mixture of experts with shares learned on held-out landmarks)",
+    )
     method.add_argument(
         "--n-metagenes",
         type=at_least(1),
@@ -104,13 +109,6 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="expect cells from elsewhere (debris, another tissue): the surer that is of a cell, the less it "
         "counts",
-    )
-    method.add_argument(
-        "--refine",
-        action="store_true",
-        default=None,
-        help="carry over what landmarks explain of a gene, smooth over positions, draw cells that express "
-        "alike together; all tuned on held-out landmarks (default: the plain weighted mean)",
     )
     tuning = parser.add_argument_group("tuning and scores")
     tuning.add_argument(
@@ -177,9 +175,27 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def add_cells(parser: argparse.ArgumentParser, about: str) -> None:
+def add_outer(parser: argparse.ArgumentParser) -> None:
+    """Outer cross-validation of a saved fit's settings."""
+    add_cells(parser, "with --outer: the cells that were fitted, from the same file", optional=True)
+    group = parser.add_argument_group("outer cross-validation")
+    group.add_argument(
+        "--outer",
+        type=at_least(2),
+        metavar="N",
+        help="make the fit anew N times, each time without one group of landmarks, and score these",
+    )
+    group.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="DIR",
+        help="keep finished groups there, and go on from them after a kill; delete it at the end",
+    )
+
+
+def add_cells(parser: argparse.ArgumentParser, about: str, *, optional: bool = False) -> None:
     """The file of cells, and how to read it."""
-    parser.add_argument("cells", type=Path, metavar="CELLS", help=about)
+    parser.add_argument("cells", type=Path, metavar="CELLS", nargs="?" if optional else None, help=about)
     group = parser.add_argument_group("the cells")
     group.add_argument("--layer", metavar="NAME", help="layer to use in place of X (h5ad, .zarr)")
     _add_names(group, "")

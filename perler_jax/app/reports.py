@@ -7,6 +7,7 @@ import argparse
 from perler_jax.app.describe import describe_file, score_table
 from perler_jax.app.lines import as_lines
 from perler_jax.app.outputs import check_output
+from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.io import atomic_path
 from perler_jax.saved_fit import read_saved_fit
 
@@ -15,6 +16,10 @@ __all__ = ["evaluate", "info"]
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Print the scores of a fit, and write them if asked to."""
+    if arguments.cells is not None:
+        raise PerlerInputError(
+            "expected --outer N with a file of cells: they are needed to make the fit anew; found no --outer"
+        )
     if arguments.out is not None:
         check_output(arguments.out, ".csv", [arguments.fit])
     fitted = read_saved_fit(arguments.fit)

@@ -1,1 +1,1 @@
-"""Genes left out, and everything that is tuned on them: weights, refinements."""
+"""Genes left out, and everything that is tuned on them: weights, shares of experts."""

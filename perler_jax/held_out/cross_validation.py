@@ -48,7 +48,7 @@ def _fold_prediction(
         far,
         fit.params.log_location_weights,
         values,
-        evidence=evidence if fit.pull is None else fit.pull,
+        evidence=evidence,
         votes=fit.votes,
         tiles=tiles,
     )

@@ -16,20 +16,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
-from perler_jax.grams import LandmarkGrams
+from perler_jax.grams import LandmarkGrams, landmark_gram
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.prediction.experts import Expert, Polish, Space
-from perler_jax.prediction.mixed_weights import MixedWeights, Points, space_of, stack_spaces
+from perler_jax.prediction.mixed_weights import MixedWeights, Points, stack_spaces
 from perler_jax.prediction.polishing import Polisher, smoothers
-from perler_jax.prediction.predictor import averages_of, mix_points, spaces_of
+from perler_jax.prediction.predictor import Mapped, averages_of, mix_points, spaces_of
 from perler_jax.prediction.regression import prepare_regression
+from perler_jax.scale.checkpoint import Checkpoint
 from perler_jax.streaming import Tiles
 
-__all__ = ["ExpertScorer", "fold_of", "fold_sides"]
+__all__ = ["ExpertScorer", "fold_of"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -37,7 +38,7 @@ class ExpertScorer:
     """Held-out predictions of experts.
 
     Attributes:
-        fits: held-out fits with levels (True) and without (False), as far as the experts ask for them.
+        fits: held-out fits with levels (True) and, where an expert asks for them, without (False).
         cells: (cells, landmarks) centred log2 expression (host, float64).
         reference: (locations, landmarks) likewise.
         grams: of both sides.
@@ -46,7 +47,14 @@ class ExpertScorer:
         coordinates: of the locations; may be None where nothing is smoothed.
         neighbours: of each cell in expression, where a space has them.
         evidence: what else is known of where each cell is from.
+        covariance: of landmarks, for the distance in place of the fitted one.
+        measured: whether each value of the reference was measured: the others are not scored. None: all.
+        refill: fold -> the reference with what was not measured filled in without the fold's genes.
+        checkpoint: keeps the products of each fold when they are made, and is asked for them first.
         tiles: tile sizes; None chooses them.
+
+    Raises:
+        PerlerInputError: a reference with gaps, and no way to fill them without a fold's genes.
     """
 
     fits: Mapping[bool, HeldOutFits]
@@ -58,19 +66,24 @@ class ExpertScorer:
     coordinates: Float[np.ndarray, "locations dimensions"] | None = None
     neighbours: Int[np.ndarray, "cells neighbours"] | None = None
     evidence: CellEvidence | None = None
+    covariance: Float[np.ndarray, "landmarks landmarks"] | None = None
+    measured: Bool[np.ndarray, "locations landmarks"] | None = None
+    refill: Callable[[Int[np.ndarray, " width"]], np.ndarray] | None = None
+    checkpoint: Checkpoint | None = None
     tiles: Tiles | None = None
 
     def __post_init__(self) -> None:
-        if any(each.filled is not None for each in self.fits.values()):
+        gaps = any(each.filled is not None for each in self.fits.values())
+        if gaps and (self.measured is None or self.refill is None):
             raise PerlerInputError(
-                "expected a reference without gaps where experts are compared; found one with values that "
-                "were not measured: leave those landmarks out (missing='drop')"
+                "expected the mask of measured values, and how to fill the others, with held-out fits of a "
+                "reference that has gaps; found none; give measured= and refill="
             )
 
     @property
     def n_folds(self) -> int:
         """Number of folds."""
-        return len(next(iter(self.fits.values())).n_steps)
+        return len(self.fits[True].n_steps)
 
     def grams_of_genes(
         self, progress: Callable[[Any], Any] = iter
@@ -79,24 +92,38 @@ class ExpertScorer:
         size = len(self.experts) * len(self.polishes) + 1
         found = np.full((self.cells.shape[1], size, size), np.nan)
         for fold in progress(range(self.n_folds)):
-            genes, patterns = self.patterns(fold)
-            for at, gene in enumerate(genes):
-                rows = np.concatenate([patterns[:, :, at], self.reference[None, :, gene]])
-                rows = rows - rows.mean(axis=1, keepdims=True)
-                found[gene] = rows @ rows.T / rows.shape[1]
+            make = functools.partial(self._fold_grams, fold)
+            name = f"experts-{fold:05d}"
+            made = make() if self.checkpoint is None else self.checkpoint.keep(name, make)
+            found[made["genes"]] = made["grams"]
         return found
+
+    def _fold_grams(self, fold: int) -> dict[str, np.ndarray]:
+        genes, patterns = self.patterns(fold)
+        grams = []
+        for at, gene in enumerate(genes):
+            rows = np.concatenate([patterns[:, :, at], self.reference[None, :, gene]])
+            if self.measured is not None:
+                rows = rows[:, self.measured[:, gene]]
+            rows = rows - rows.mean(axis=1, keepdims=True)
+            grams.append(rows @ rows.T / rows.shape[1])
+        return {"genes": genes, "grams": np.stack(grams)}
 
     def patterns(
         self, fold: int
     ) -> tuple[Int[np.ndarray, " genes"], Float[np.ndarray, "pairs locations genes"]]:
         """Genes of a fold, and what every polished expert predicts of them (polishes run fastest)."""
         fits = {levels: fold_of(each, fold) for levels, each in self.fits.items()}
-        first = next(iter(fits.values()))
+        first = fits[True]
         padded, held = np.asarray(first.genes), np.asarray(first.held)
         genes = padded[held]
         kept = np.ones(self.cells.shape[1], bool)
         kept[genes] = False
         count = self.cells.shape[0], self.reference.shape[0]
+        reference, gram = self.reference, self.grams.reference
+        if self.refill is not None:
+            reference = self.refill(genes)
+            gram = landmark_gram(reference)
         regressions = list(dict.fromkeys(e.regression for e in self.experts if e.regression is not None))
         beside = list(
             dict.fromkeys(
@@ -108,13 +135,13 @@ class ExpertScorer:
         for key in regressions:
             regression = prepare_regression(
                 self.grams.cells / count[0],
-                self.grams.reference / count[1],
+                gram / count[1],
                 kept,
                 ridge=key[0],
                 levels=key[1],
             )
             of_cells[key], of_reference = regression.coefficients(products)
-            carried[key] = (self.reference @ of_reference).astype(np.float32)
+            carried[key] = (reference @ of_reference).astype(np.float32)
         averages = averages_of(self.experts)
         dtype = first.cell_loadings.dtype
         columns = np.concatenate([np.eye(len(kept))[:, padded], *(of_cells[key] for key in beside)], axis=1)
@@ -125,6 +152,7 @@ class ExpertScorer:
             mix_points(averages, dtype),
             self._neighbours,
             self._evidence,
+            *self._whole,
             tuple(spaces_of(averages)),
             self.tiles,
         )
@@ -142,14 +170,14 @@ class ExpertScorer:
             predicted.append(parts)
         # All experts' patterns are polished at once, as columns.
         patterns = np.stack([each[:, held] for each in predicted], axis=1)  # (locations, experts, genes)
-        polisher = Polisher(self.polishes, self._standard_reference[:, kept], self._smoothers)
+        polisher = Polisher(self.polishes, _standard(reference[:, kept]), self._smoothers)
         polished = polisher.each(patterns.reshape(count[1], -1))
         stacked = np.stack([each.reshape(patterns.shape) for each in polished], axis=2)
         return genes, np.moveaxis(stacked.reshape(count[1], -1, len(genes)), 0, 1)
 
     @functools.cached_property
     def _sides(self) -> tuple[Array, Array]:
-        dtype = next(iter(self.fits.values())).cell_loadings.dtype
+        dtype = self.fits[True].cell_loadings.dtype
         return jnp.asarray(self.cells.astype(dtype)), jnp.asarray(self.reference.astype(dtype))
 
     @functools.cached_property
@@ -165,9 +193,11 @@ class ExpertScorer:
         return smoothers(self.polishes, self.coordinates)  # once for all folds
 
     @functools.cached_property
-    def _standard_reference(self) -> np.ndarray:
-        spread = self.reference.std(axis=0)
-        return (self.reference / np.where(spread > 0, spread, 1.0)).astype(np.float32)
+    def _whole(self) -> tuple[Array | None, Array | None]:
+        """The covariance of landmarks and the mask, on the device."""
+        dtype = self._sides[0].dtype
+        covariance = None if self.covariance is None else jnp.asarray(self.covariance, dtype)
+        return covariance, None if self.measured is None else jnp.asarray(self.measured)
 
 
 @functools.partial(jax.jit, static_argnames=("spaces", "tiles"))
@@ -179,11 +209,22 @@ def _fold_means(
     points: Points,
     neighbours: Array | None,
     evidence: CellEvidence | None,
+    covariance: Array | None,
+    measured: Array | None,
     spaces: tuple[Space, ...],
     tiles: Tiles | None,
 ) -> Float[Array, "points locations values"]:
-    near, far = fold_sides(fits, cells, reference, neighbours, spaces)
-    fit = next(iter(fits.values()))
+    mapped = {
+        levels: Mapped(
+            fit.params,
+            cells @ fit.cell_loadings,
+            fit.locations(reference, measured),
+            None if covariance is None else fit.cell_loadings.T @ covariance @ fit.cell_loadings,
+        )
+        for levels, fit in fits.items()
+    }
+    near, far = stack_spaces([mapped[each.levels].space(each, neighbours) for each in spaces])
+    fit = fits[True]
     source = MixedWeights(
         points, jnp.ones_like(points.alpha), near, far, fit.params.log_location_weights, evidence, fit.votes
     )
@@ -195,17 +236,7 @@ def fold_of(fits: HeldOutFits, fold: int) -> HeldOutFits:
     return jax.tree.map(lambda leaf: leaf[fold], fits)
 
 
-def fold_sides(
-    fits: Mapping[bool, HeldOutFits],
-    cells: Float[Array, "cells landmarks"],
-    reference: Float[Array, "locations landmarks"],
-    neighbours: Int[Array, "cells neighbours"] | None,
-    spaces: tuple[Space, ...],
-) -> tuple[Float[Array, "cells spaces coordinates"], Float[Array, "locations spaces coordinates"]]:
-    """Cells and locations in the spaces of one fold."""
-    sides = []
-    for space in spaces:
-        fit = fits[space.levels]
-        x, r = cells @ fit.cell_loadings, reference @ fit.reference_loadings
-        sides.append(space_of(space, fit.params, x, r, neighbours))
-    return stack_spaces(sides)
+def _standard(values: np.ndarray) -> np.ndarray:
+    """Centred columns at variance one, in single precision."""
+    spread = values.std(axis=0)
+    return (values / np.where(spread > 0, spread, 1.0)).astype(np.float32)

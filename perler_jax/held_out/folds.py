@@ -43,7 +43,6 @@ class HeldOutFits:
         n_steps: (folds,) EM steps made.
         converged: (folds,) whether each EM run converged.
         votes: (folds, cells) how much each cell counts; None counts all alike.
-        pull: evidence of each fold's own, in place of that of all (`neighbours.pull_folds`).
         filled: (folds, gaps) what stands, in each fold, where the reference was not measured, row by row:
             filled in without the fold's genes. None: there are no gaps.
         shift: (folds, metagenes) what that adds to all locations, as each landmark's mean is taken off.
@@ -57,7 +56,6 @@ class HeldOutFits:
     n_steps: Int[Array, " folds"]
     converged: Bool[Array, " folds"]
     votes: Float[Array, "folds cells"] | None = None
-    pull: CellEvidence | None = None
     filled: Float[Array, "folds gaps"] | None = None
     shift: Float[Array, "folds metagenes"] | None = None
 

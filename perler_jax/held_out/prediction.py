@@ -24,7 +24,7 @@ from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.inference.implicit import Solver, fit_implicit
 from perler_jax.inference.priors import ConjugatePriors, data_scaled_priors
 from perler_jax.mixture import MappingParams
-from perler_jax.refinement import standard_landmarks
+from perler_jax.prediction.regression import standard_landmarks
 from perler_jax.scale.spread import to_device
 from perler_jax.weights import WeightParams, distance_space, weighted_means
 
@@ -175,7 +175,7 @@ def predict_fold(
     weights = WeightParams(jnp.reshape(params.alpha, 1), jnp.reshape(params.beta, 1))
     means = weighted_means(
         *(weights, near, far, mapping.log_location_weights, values),
-        evidence=data.evidence if fit.pull is None else fit.pull,
+        evidence=data.evidence,
         votes=votes,
     )
     prediction = carried + means[0]

@@ -115,14 +115,13 @@ class HeldOutScorer:
         cells = _some(len(self.cells), _SAMPLE_CELLS)
         locations = _some(len(self.reference), _SAMPLE_LOCATIONS)
         fits = self._folds(slice(None))
-        prior, pull, votes = fits.params.log_location_weights, fits.pull, fits.votes
+        prior, votes = fits.params.log_location_weights, fits.votes
         fits = dataclasses.replace(
             fits,
             params=dataclasses.replace(
                 fits.params, log_location_weights=None if prior is None else prior[:, locations]
             ),
             votes=None if votes is None else votes[:, cells],
-            pull=None if pull is None else pull.sample(cells, locations),
         ).at_locations(locations, self.measured)
         return dataclasses.replace(
             self,

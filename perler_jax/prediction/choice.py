@@ -47,6 +47,11 @@ class Choice:
         table = pd.DataFrame(rows, columns=["kind", "name", "share"]).set_index("name")
         return table[table["share"] > 0].sort_values(["kind", "share"], ascending=[True, False])
 
+    @property
+    def without_levels(self) -> bool:
+        """Whether an expert with a share takes its distances in the mapping whose levels are taken off."""
+        return any(each.average is not None and not each.average.space.levels for each, _ in self.used())
+
     def used(self) -> list[tuple[Expert, float]]:
         """Experts with a share, and it."""
         pairs = zip(self.experts, self.shares.experts.tolist(), strict=True)
@@ -105,11 +110,6 @@ class ExpertMixture:
     def choice_of_fold(self, fold: int) -> Choice:
         """Of a fold, learned without its landmarks."""
         return self._choice(Shares(self.fold_experts[fold], self.fold_polishes[fold]))
-
-    @property
-    def without_levels(self) -> bool:
-        """Whether any expert of the list needs the mapping whose levels are taken off."""
-        return any(each.average is not None and not each.average.space.levels for each in self.choice.experts)
 
     def _choice(self, shares: Shares) -> Choice:
         experts = tuple(_expert(**each) for each in self.listed["experts"])

@@ -11,15 +11,14 @@ mixed, and the mixture is *polished*: smoothed over positions, drawn to the span
 both. `EXPERTS` and `POLISHES` are the lists that a fit chooses from; the share of each is learned on held-out
 landmarks (`shares.py`). Nothing outside of this folder knows what is in the lists.
 
-Note: the paper has the weighted mean alone, and so has `fit_perler` as yet: this folder is what it will
-predict with.
+Note: the paper has the weighted mean alone (`PerlerSettings.paper()`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
+from perler_jax.choices import NamedCovariance
 from perler_jax.errors import PerlerInputError
 
 __all__ = ["EXPERTS", "POLISHES", "Average", "Expert", "Polish", "Space", "usable_experts", "usable_polishes"]
@@ -39,14 +38,23 @@ class Space:
     """
 
     levels: bool = True
-    covariance: Literal["fitted", "pooled"] = "fitted"
+    covariance: NamedCovariance = "fitted"
     neighbours: float = 0.0
 
     @property
+    def is_plain(self) -> bool:
+        """Whether distances are the paper's (or, pooled, the released program's)."""
+        return self.levels and not self.neighbours
+
+    @property
     def name(self) -> str:
-        """In words."""
-        words = [self.covariance] + ([] if self.levels else ["levels off"])
-        return ", ".join(words + (["with neighbours"] if self.neighbours else []))
+        """In words; empty: as in the paper."""
+        words = {
+            "pooled": self.covariance == "pooled",
+            "levels off": not self.levels,
+            "neighbours": self.neighbours > 0,
+        }
+        return ", ".join(word for word, is_so in words.items() if is_so)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +105,8 @@ class Expert:
             parts.append(f"regression (ridge {self.ridge:g}{'' if self.levels else ', levels off'})")
         if self.average is not None:
             at = self.average
-            parts.append(f"weighted mean (alpha {at.alpha:g}, beta {at.beta:g}; {at.space.name})")
+            words = f"; {at.space.name}" if at.space.name else ""
+            parts.append(f"weighted mean (alpha {at.alpha:g}, beta {at.beta:g}{words})")
         return " + ".join(parts)
 
     @property
@@ -106,9 +115,14 @@ class Expert:
         return None if self.ridge is None else (self.ridge, self.levels)
 
     @property
+    def uses_neighbours(self) -> bool:
+        """Whether cells share distances with their neighbours in expression."""
+        return self.average is not None and self.average.space.neighbours > 0
+
+    @property
     def is_plain(self) -> bool:
         """Whether it is the paper's weighted mean, at its alpha and beta."""
-        return self.ridge is None and self.average is not None and self.average.space == Space()
+        return self.ridge is None and self.average is not None and self.average.space.is_plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,16 +170,27 @@ EXPERTS = (
 POLISHES = (Polish(), Polish(smoothing=1.1), Polish(span=0.05), Polish(smoothing=1.1, span=0.05))
 
 
-def usable_experts(*, neighbours: bool, experts: tuple[Expert, ...] = EXPERTS) -> tuple[Expert, ...]:
-    """The experts that the data allow.
+def usable_experts(
+    *, neighbours: bool, covariance: NamedCovariance = "fitted", experts: tuple[Expert, ...] = EXPERTS
+) -> tuple[Expert, ...]:
+    """The experts that the data and the settings allow, each once.
 
     Args:
         neighbours: whether neighbours in expression are known.
+        covariance: of the distance; "pooled" leaves no expert with the fitted one.
         experts: to choose from.
     """
-    return tuple(
+
+    def allowed(expert: Expert) -> Expert:
+        if expert.average is None or covariance == "fitted":
+            return expert
+        space = dataclasses.replace(expert.average.space, covariance=covariance)
+        return dataclasses.replace(expert, average=dataclasses.replace(expert.average, space=space))
+
+    known = (
         each for each in experts if neighbours or each.average is None or not each.average.space.neighbours
     )
+    return tuple(dict.fromkeys(map(allowed, known)))
 
 
 def usable_polishes(*, positions: bool, polishes: tuple[Polish, ...] = POLISHES) -> tuple[Polish, ...]:

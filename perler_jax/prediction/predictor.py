@@ -79,6 +79,11 @@ class Predictor:
     dtype: np.dtype
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and locations."""
+        return len(self.cells), len(self.reference)
+
+    @property
     def averaged(self) -> float:
         """Share of the averages: what the weights of `source` sum to at every location."""
         return 0.0 if self.source is None else float(np.sum(np.asarray(self.source.shares)))
@@ -195,11 +200,23 @@ class Predictor:
 
 
 class Mapped(NamedTuple):
-    """One fitted mapping with both sides in its metagenes."""
+    """One fitted mapping with both sides in its metagenes.
+
+    Attributes:
+        params: the mapping.
+        cells: x.
+        reference: r.
+        covariance: in metagenes, for the distance in place of the fitted one; None: the fitted one.
+    """
 
     params: MappingParams
     cells: Float[Array, "cells metagenes"]
     reference: Float[Array, "locations metagenes"]
+    covariance: Float[Array, "metagenes metagenes"] | None = None
+
+    def space(self, space: Space, neighbours: Int[Array, "cells neighbours"] | None) -> tuple[Array, Array]:
+        """Both sides in a space of this mapping, see `space_of`."""
+        return space_of(space, self.params, self.cells, self.reference, neighbours, self.covariance)
 
 
 def make_predictor(
@@ -212,20 +229,18 @@ def make_predictor(
     neighbours: Int[np.ndarray, "cells neighbours"] | None = None,
     evidence: CellEvidence | None = None,
     votes: Float[Array, " cells"] | None = None,
-    covariance: Any = None,
 ) -> Predictor:
     """Put a choice to work.
 
     Args:
         choice: experts and polishes with their shares.
-        mapped: mappings fitted with levels (True) and without (False), as far as the choice asks for them.
+        mapped: mappings fitted with levels (True) and, where the choice asks for it, without (False).
         landmarks: names, and centred log2 expression of cells and of locations.
         kept: landmarks that may be looked at; None: all.
         coordinates: of the locations.
         neighbours: of each cell in expression.
         evidence: what else is known of where each cell is from.
         votes: (cells,) how much each cell counts.
-        covariance: in metagenes, in place of the fitted one, where the user gave one.
     """
     names, cells, reference = landmarks
     used = [(e.average, e.ridge, share) for e, share in choice.used() if e.average is not None]
@@ -238,13 +253,12 @@ def make_predictor(
             shares[at] += share
             regressed[at] += share if ridge is not None else 0.0
         near_by = None if neighbours is None else jnp.asarray(neighbours)
-        sides = [space_of(each, *mapped[each.levels], near_by, covariance) for each in spaces_of(averages)]
-        near, far = stack_spaces(sides)
-        log_pi = next(iter(mapped.values())).params.log_location_weights
+        near, far = stack_spaces([mapped[each.levels].space(each, near_by) for each in spaces_of(averages)])
+        log_pi = mapped[True].params.log_location_weights
         points = mix_points(averages, near.dtype)
         source = MixedWeights(points, jnp.asarray(shares, near.dtype), near, far, log_pi, evidence, votes)
     mask = np.ones(len(names), bool) if kept is None else kept
-    dtype = np.dtype(next(iter(mapped.values())).cells.dtype)
+    dtype = np.dtype(mapped[True].cells.dtype)
     return Predictor(
         *(choice, source, regressed, names, cells * mask, reference * mask, mask, coordinates, dtype)
     )

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 
 from perler_jax.grams import level_map
 
-__all__ = ["LandmarkRegression", "prepare_regression"]
+__all__ = ["LandmarkRegression", "prepare_regression", "regression_coefficients", "standard_landmarks"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -89,3 +89,25 @@ def prepare_regression(
         sides.append(turn / np.where(spread > floor, spread, np.inf))
     of_cells, of_reference = sides
     return LandmarkRegression(of_cells.T @ cells @ of_cells, of_cells, of_reference, ridge)
+
+
+def standard_landmarks(values: Float[np.ndarray, "rows landmarks"]) -> Float[np.ndarray, "rows landmarks"]:
+    """Centred landmarks scaled to variance one; constant ones stay zero."""
+    deviation = values - values.mean(axis=0)
+    spread = deviation.std(axis=0)
+    return deviation / np.where(spread > 0, spread, 1.0)
+
+
+def regression_coefficients(
+    landmarks: Float[np.ndarray, "cells landmarks"], values: Float[np.ndarray, "cells genes"], ridge: float
+) -> Float[np.ndarray, "landmarks genes"]:
+    """Ridge regression of genes that are no landmarks on landmarks among the cells.
+
+    Args:
+        landmarks: from `standard_landmarks`.
+        values: centred log2 expression of the genes to be predicted.
+        ridge: penalty, in units of a landmark's variance.
+    """
+    n_cells, n_landmarks = landmarks.shape
+    gram = landmarks.T @ landmarks / n_cells + ridge * np.eye(n_landmarks)
+    return scipy.linalg.solve(gram, landmarks.T @ values / n_cells, assume_a="pos")

@@ -2,7 +2,8 @@
 
 Every draw gives each cell an independent exponential weight, which after division by their sum is a flat
 Dirichlet over the cells. The mapping stays as it was fitted, so a draw is more columns of the same streamed
-sums, and what the draws show is the chance in which cells were caught, not error of the mapping.
+sums, and what the draws show is the chance in which cells were caught, not error of the mapping, nor of
+regressions on landmarks. Where several (alpha, beta) points are mixed, their weights count as one set.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from jaxtyping import Float, Shaped
 
 from perler_jax.errors import PerlerInputError
 from perler_jax.fit import PerlerFit
+from perler_jax.prediction.predictor import Predictor
 from perler_jax.settings import device_precision
-from perler_jax.trust.predictor import Predictor, gene_blocks, landmark_table, whole_predictor
-from perler_jax.trust.uncertainty import weighted_totals
+from perler_jax.trust.predictor import gene_blocks, whole_predictor
 
 __all__ = ["bootstrap_blocks", "bootstrap_patterns"]
 
@@ -69,9 +70,8 @@ def bootstrap_blocks(
 
     def drawn() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         with device_precision(fit.settings.dtype):
-            predictor = whole_predictor(fit, landmark_table(fit, expression))
-            mass = weighted_totals(predictor.source, predictor.padded(weights))
-            mass = np.maximum(np.asarray(mass), np.finfo(fit.settings.dtype).tiny)
+            predictor = whole_predictor(fit, expression)
+            mass = np.maximum(predictor.total(weights), np.finfo(fit.settings.dtype).tiny)
             for names, means, block in blocks:
                 yield names, _draw(predictor, names, block, weights, mass, size) + means.astype(mass.dtype)
 
@@ -87,10 +87,11 @@ def _draw(
     size: int,
 ) -> Float[np.ndarray, "draws locations genes"]:
     """One block of centred genes under all draws."""
-    rest, carried = predictor.refiner.split(names, values)
+    rest, draws = predictor.rest(names, values), weights.shape[1]
     columns = (weights[:, :, None] * rest[:, None, :]).reshape(len(values), -1)
-    padded = predictor.padded(columns, size * weights.shape[1])
-    totals = np.asarray(weighted_totals(predictor.source, padded))[:, : columns.shape[1]]
-    drawn = totals.reshape(len(totals), weights.shape[1], -1) / mass[:, :, None]
-    smoothed = [predictor.refiner.smooth(drawn[:, draw] + carried) for draw in range(weights.shape[1])]
-    return np.stack(smoothed).astype(mass.dtype)
+    totals = predictor.total(columns, width=size * draws).reshape(len(mass), draws, -1)
+    # As far as the plain weighted mean of what is left would move, by its own weights.
+    plain = predictor.predict(names, values)
+    moved = predictor.averaged * totals / mass[:, :, None] - predictor.total(rest, width=size)[:, None]
+    drawn = [plain + predictor.polish(moved[:, draw]) for draw in range(draws)]
+    return np.stack(drawn).astype(mass.dtype)

@@ -12,7 +12,7 @@ pass many candidates share each tile of distances.
 
 The criterion "loo" is how badly ALL landmarks are predicted, those of the panel by the others of the panel,
 the rest by the panel: one minus the mean correlation over locations. Predictions are linear here, as in
-`refinement.py`: ridge regression among the cells, carried to the locations by the reference,
+`prediction/regression.py`: ridge regression among the cells, carried to the locations by the reference,
 
     h_d ~ sum over g in S of h_g B_gd,    B = (C_SS + ridge)^-1 C_Sd,
 
@@ -155,7 +155,7 @@ def _log_prior(log_location_weights: Array | None, n_locations: int, dtype: jnp.
     return jax.nn.log_softmax(uniform if log_location_weights is None else log_location_weights)
 
 
-_RIDGES = (0.5, 2.0, 8.0)  # in units of a landmark's variance: those of `refinement.py`
+_RIDGES = (0.5, 2.0, 8.0)  # in units of a landmark's variance
 
 
 class UnpredictedLandmarks:

@@ -7,33 +7,32 @@ is learned on the second (how wrong a prediction is, how reliable a gene) theref
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from perler_jax.cell_weights import CellWeights
 from perler_jax.errors import PerlerInputError
 from perler_jax.fit import PerlerFit
+from perler_jax.fitted_predictor import plain_choice_of, predictor_of_fit
+from perler_jax.held_out.expert_grams import fold_of
+from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.inputs.data import CellExpression
+from perler_jax.prediction.predictor import Mapped, Predictor, make_predictor
 from perler_jax.preprocessing import cell_landmarks, reference_landmarks
 from perler_jax.reconstruction import gene_block_size
-from perler_jax.refinement import Refinement, Refiner, standard_landmarks
 from perler_jax.scale.spread import to_device
-from perler_jax.trust.uncertainty import cell_concentration, weighted_spread
-from perler_jax.weights import WeightParams, distance_space
+from perler_jax.trust.uncertainty import standard_error
 
 __all__ = [
     "LandmarkTable",
     "Prediction",
-    "Predictor",
     "fold_predictors",
     "gene_blocks",
     "landmark_table",
+    "spread",
     "whole_predictor",
 ]
 
@@ -43,64 +42,38 @@ class Prediction(NamedTuple):
 
     Attributes:
         mean: what is predicted.
-        variance: weighted variance of the cells around it.
         standard_error: of the mean, from the disagreement of the cells.
     """
 
     mean: Float[np.ndarray, "locations genes"]
-    variance: Float[np.ndarray, "locations genes"]
     standard_error: Float[np.ndarray, "locations genes"]
 
 
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Predictor:
-    """Weights of cells at locations, with the refinement of what they average.
+def spread(
+    predictor: Predictor,
+    names: Shaped[np.ndarray, " genes"],
+    values: Float[np.ndarray, "cells genes"],
+    *,
+    width: int | None = None,
+) -> Prediction:
+    """Prediction of centred log2 expression with its standard error, on the host.
 
-    Attributes:
-        source: the weights.
-        refiner: with the landmarks that the weights were made from.
-        measured: (locations, landmarks) whether the refiner's reference was measured; None: everywhere.
+    Args:
+        predictor: the fit, or a fold.
+        names: of the genes: a landmark takes no part in its own regression.
+        values: centred log2 expression.
+        width: pad the block to so many genes, so that one compiled program serves blocks of all sizes.
+
+    Note: the error is that of what is averaged over cells; regressions on landmarks count as known. Smoothing
+        is applied to it as well, which is an upper bound: neighbouring locations are averages of nearly the
+        same cells.
     """
-
-    source: CellWeights
-    refiner: Refiner
-    measured: Bool[np.ndarray, "locations landmarks"] | None = None
-
-    @functools.cached_property
-    def concentration(self) -> Float[Array, " cells"]:
-        """See `cell_concentration`."""
-        return cell_concentration(self.source)
-
-    def spread(
-        self,
-        names: Shaped[np.ndarray, " genes"],
-        values: Float[np.ndarray, "cells genes"],
-        *,
-        width: int | None = None,
-    ) -> Prediction:
-        """Prediction of centred log2 expression with its spread, on the host.
-
-        Args:
-            names: of the genes: a landmark takes no part in its own regression.
-            values: centred log2 expression.
-            width: pad the block to so many genes, so that one compiled program serves blocks of all sizes.
-
-        Note: where predictions are refined, variance and standard error are those of the part that is
-            averaged over cells; smoothing is applied to both, which for the error is an upper bound
-            (neighbouring locations are averages of nearly the same cells).
-        """
-        rest, carried = self.refiner.split(names, values)
-        found = weighted_spread(self.source, self.concentration, self.padded(rest, width))
-        n = values.shape[1]
-        mean, variance, error = (np.asarray(each)[:, :n] for each in found)
-        return Prediction(*map(self.refiner.smooth, (mean + carried, variance, error)))
-
-    def padded(
-        self, values: Float[np.ndarray, "cells genes"], width: int | None = None
-    ) -> Float[Array, "cells width"]:
-        """Values on the device in the precision of the weights, with columns of zeros up to a width."""
-        extra = max(0, (width or 0) - values.shape[1])
-        return jnp.asarray(np.pad(values, ((0, 0), (0, extra))), self.source.cells.dtype)
+    mean = predictor.predict(names, values, width=width)
+    if predictor.source is None:
+        return Prediction(mean, np.zeros_like(mean))
+    rest = predictor.padded(predictor.rest(names, values), width)
+    error = np.asarray(standard_error(predictor.source, rest))[:, : values.shape[1]]
+    return Prediction(mean, predictor.polish_error(error))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -127,18 +100,20 @@ def landmark_table(fit: PerlerFit, expression: CellExpression) -> LandmarkTable:
     return LandmarkTable(fit.landmarks, y, h, fit.reference.measured_at(fit.landmarks))
 
 
-def whole_predictor(fit: PerlerFit, landmarks: LandmarkTable) -> Predictor:
-    """The fit itself: what `PerlerFit.reconstruct` averages."""
-    everything = np.arange(len(landmarks.names))
-    return Predictor(fit.cell_weights(), _refiner(fit, landmarks, everything), landmarks.measured)
+def whole_predictor(fit: PerlerFit, expression: CellExpression, *, plain: bool = False) -> Predictor:
+    """The fit itself: what `PerlerFit.reconstruct` predicts with, or the paper's weighted mean alone."""
+    return predictor_of_fit(fit, expression, plain=plain)
 
 
 def fold_predictors(
-    fit: PerlerFit, landmarks: LandmarkTable
+    fit: PerlerFit, landmarks: LandmarkTable, *, plain: bool = False
 ) -> Iterator[tuple[Int[np.ndarray, " genes"], Predictor]]:
-    """(landmarks held out, predictor without them) of every fold, at the alpha and beta of the nested scores.
+    """(landmarks held out, predictor without them) of every fold, chosen without them: as nested scores are.
 
-    Note: a refinement is the one that was chosen on all landmarks; alpha and beta are the fold's own.
+    Args:
+        fit: a fit with held-out landmarks.
+        landmarks: of the fit.
+        plain: take the paper's weighted mean, whatever the fit predicts with.
 
     Raises:
         PerlerInputError: the fit was made with given weights and has no held-out folds.
@@ -148,30 +123,42 @@ def fold_predictors(
             "expected a fit with held-out landmarks, found one made with given weights: how far predictions "
             "are off is learned on landmarks held out; call fit_perler without weights"
         )
-    dtype = fit.cell_metagenes.dtype
-    y = to_device(landmarks.cells, dtype)
     points = fit.scores[["alpha", "beta"]].to_numpy(np.float64)
+    y = to_device(landmarks.cells, fit.settings.dtype)
     for index in range(len(fit.held_out.n_steps)):
-        fold = jax.tree.map(lambda leaf, at=index: leaf[at], fit.held_out)
+        fold = fold_of(fit.held_out, index)
         genes = np.asarray(fold.genes)[np.asarray(fold.held)]
-        spread: Any = fit.settings.covariance
-        if fit.covariance is not None:
-            spread = fold.cell_loadings.T @ jnp.asarray(fit.covariance, dtype) @ fold.cell_loadings
-        alpha, beta = points[genes[0]]
+        if plain or fit.mixture is None:
+            choice = plain_choice_of(fit, *map(float, points[genes[0]]))
+        else:
+            choice = fit.mixture.choice_of_fold(index)
         known = landmarks if landmarks.measured is None else _without(fit, landmarks, genes)
-        h = to_device(known.reference, dtype)
-        near, far = distance_space(fold.params, y @ fold.cell_loadings, h @ fold.reference_loadings, spread)
-        source = CellWeights(
-            WeightParams.single(float(alpha), float(beta), dtype),
-            near,
-            far,
-            fold.params.log_location_weights,
-            fit.evidence_on_device() if fold.pull is None else fold.pull,
-            fold.votes,
+        h = to_device(known.reference, fit.settings.dtype)
+        fits = {True: fold}
+        if fit.levelled_held_out is not None and choice.without_levels:
+            fits[False] = fold_of(fit.levelled_held_out, index)
+        kept = np.ones(len(landmarks.names), bool)
+        kept[genes] = False
+        yield (
+            genes,
+            make_predictor(
+                choice,
+                {levels: _mapped(fit, each, y, h) for levels, each in fits.items()},
+                (known.names, known.cells, known.reference),
+                kept=kept,
+                coordinates=fit.reference.coordinates,
+                neighbours=fit.neighbours,
+                evidence=fit.evidence_on_device(),
+                votes=fold.votes,
+            ),
         )
-        kept = np.setdiff1d(np.arange(len(landmarks.names)), genes)
-        measured = None if known.measured is None else known.measured[:, kept]
-        yield genes, Predictor(source, _refiner(fit, known, kept), measured)
+
+
+def _mapped(fit: PerlerFit, fold: HeldOutFits, y: Array, h: Array) -> Mapped:
+    covariance = None
+    if fit.covariance is not None:
+        covariance = fold.cell_loadings.T @ jnp.asarray(fit.covariance, y.dtype) @ fold.cell_loadings
+    return Mapped(fold.params, y @ fold.cell_loadings, h @ fold.reference_loadings, covariance)
 
 
 def gene_blocks(
@@ -207,13 +194,3 @@ def _without(fit: PerlerFit, landmarks: LandmarkTable, genes: np.ndarray) -> Lan
     """The landmarks, with what was not measured filled in without some of them, as in the fold's fit."""
     h = reference_landmarks(fit.reference, fit.landmarks, without=landmarks.names[genes])
     return dataclasses.replace(landmarks, reference=h)
-
-
-def _refiner(fit: PerlerFit, landmarks: LandmarkTable, kept: np.ndarray) -> Refiner:
-    return Refiner(
-        fit.refinement or Refinement(),
-        landmarks.names[kept],
-        standard_landmarks(landmarks.cells[:, kept]),
-        standard_landmarks(landmarks.reference[:, kept]),
-        fit.reference.coordinates,
-    )

@@ -110,11 +110,12 @@ def _landmark_signals(
 ) -> pd.DataFrame:
     """Signals of every landmark from the fold that never saw it."""
     table = pd.DataFrame(np.nan, index=pd.Index(landmarks.names.astype(str)), columns=list(SIGNALS))
-    folds = fold_predictors(fit, landmarks)
+    folds = fold_predictors(fit, landmarks, plain=True)
     for genes, predictor in tqdm(
         folds, desc="held-out landmarks", unit="fold", disable=not progress, leave=False
     ):
-        found = gene_signals(predictor, landmarks.cells[:, genes], halves, fit.reference.coordinates)
+        values, coordinates = landmarks.cells[:, genes], fit.reference.coordinates
+        found = gene_signals(predictor, values, halves, coordinates, measured=landmarks.measured)
         table.iloc[genes] = pd.DataFrame(found)[list(SIGNALS)]
     return table
 
@@ -128,13 +129,14 @@ def _other_signals(
     progress: bool,
 ) -> pd.DataFrame:
     """Signals of genes that are no landmarks, block by block."""
-    predictor = whole_predictor(fit, landmarks)
+    predictor = whole_predictor(fit, expression, plain=True)
     # Sums of all cells and of each half, and the patterns that are made of them in double precision.
     size, blocks = gene_blocks(fit, expression, genes, columns=4 * (1 + halves.shape[1]))
+    coordinates, measured = fit.reference.coordinates, landmarks.measured
     parts = [pd.DataFrame(columns=list(SIGNALS), dtype=float)]
     with tqdm(total=len(genes), desc="reliability", unit="gene", disable=not progress, leave=False) as bar:
         for names, _, values in blocks:
-            found = gene_signals(predictor, values, halves, fit.reference.coordinates, width=size)
+            found = gene_signals(predictor, values, halves, coordinates, measured=measured, width=size)
             parts.append(pd.DataFrame(found, index=names.astype(str)))
             bar.update(len(names))
     return pd.concat(parts[1:] or parts)

@@ -1,7 +1,7 @@
 """What the cells, the mapping and the reference say of how far a gene's prediction can be believed.
 
 None of it looks at the gene's own reference, so that it can be had for every gene of the cells. All signals
-are of the plain weighted mean, whether or not predictions are refined.
+are of the paper's weighted mean, whichever experts predict: what they say of those is learned.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
+from perler_jax.prediction.predictor import Predictor
+from perler_jax.prediction.regression import regression_coefficients, standard_landmarks
 from perler_jax.reconstruction import zscore
-from perler_jax.refinement import Refiner
 from perler_jax.scores.metrics import correlations, morans_i, pearson_by_gene
-from perler_jax.trust.predictor import Predictor
-from perler_jax.trust.uncertainty import weighted_totals
 
 __all__ = ["SIGNALS", "gene_signals", "random_halves", "reference_agreement"]
 
@@ -37,16 +36,18 @@ def gene_signals(
     halves: Bool[np.ndarray, "cells splits"],
     coordinates: Float[np.ndarray, "locations dimensions"] | None,
     *,
+    measured: Bool[np.ndarray, "locations landmarks"] | None = None,
     width: int | None = None,
 ) -> dict[str, Float[np.ndarray, " genes"]]:
     """Signals of a block of genes; NaN where one is not defined (a gene that does not vary, no coordinates).
 
     Args:
-        predictor: the fit, or a fold; it must not have seen the genes as landmarks.
+        predictor: of the plain weighted mean, of the fit or a fold, that has not seen the genes as landmarks.
         values: centred log2 expression.
         halves: from `random_halves`.
         coordinates: of the locations.
-        width: pad the block to so many genes, see `Predictor.spread`.
+        measured: whether each value of the landmarks' maps was measured; None: all were.
+        width: pad the block to so many genes, see `Predictor.total`.
 
     Returns:
         ``split_half``: correlation over locations of the patterns that two halves of the cells give, carried
@@ -70,8 +71,8 @@ def gene_signals(
         "split_half": 2 * halved / (1 + halved),
         "spatial_share": np.divide(products, between, out=np.full(len(between), np.nan), where=between > 0),
         "morans_i": np.full(len(between), np.nan) if coordinates is None else morans_i(whole, coordinates),
-        "agreement_predicted": _agreement(predictor, values, whole),
-        "regression_agreement": pearson_by_gene(whole, _regressed(predictor.refiner, values)),
+        "agreement_predicted": _agreement(predictor, values, whole, measured),
+        "regression_agreement": pearson_by_gene(whole, _regressed(predictor, values)),
     }
 
 
@@ -99,8 +100,8 @@ def _half_patterns(
     """Patterns of all cells, of each first half and of each second one, from one pass."""
     n, splits = values.shape[1], halves.shape[1]
     columns = [np.ones((len(values), 1)), halves, values, *(values * half[:, None] for half in halves.T)]
-    padded = predictor.padded(np.concatenate(columns, axis=1), (1 + splits) * (1 + (width or n)))
-    totals = np.asarray(weighted_totals(predictor.source, padded), np.float64)
+    made = predictor.total(np.concatenate(columns, axis=1), width=(1 + splits) * (1 + (width or n)))
+    totals = made.astype(np.float64)
     mass, sums = totals[:, : 1 + splits], totals[:, 1 + splits : (1 + splits) * (1 + n)]
     whole, *parts = np.split(sums, 1 + splits, axis=1)
     # Where no cell of a half reaches a location its sum is zero as well.
@@ -115,13 +116,20 @@ def _positive(mass: np.ndarray) -> np.ndarray:
     return np.maximum(mass, np.finfo(np.float32).tiny)
 
 
-def _agreement(predictor: Predictor, values: np.ndarray, pattern: Patterns) -> Float[np.ndarray, " genes"]:
+def _agreement(
+    predictor: Predictor, values: np.ndarray, pattern: Patterns, measured: np.ndarray | None
+) -> Float[np.ndarray, " genes"]:
     """Correlations with landmarks among cells against those of the pattern in the reference."""
-    among = predictor.refiner.cells.T @ zscore(values) / len(values)
-    placed = correlations(predictor.refiner.reference, pattern, predictor.measured)
+    kept = predictor.kept
+    among = standard_landmarks(predictor.cells[:, kept]).T @ zscore(values) / len(values)
+    known = None if measured is None else measured[:, kept]
+    placed = correlations(standard_landmarks(predictor.reference[:, kept]), pattern, known)
     return pearson_by_gene(among, placed)
 
 
-def _regressed(refiner: Refiner, values: np.ndarray) -> Patterns:
+def _regressed(predictor: Predictor, values: np.ndarray) -> Patterns:
     """What landmarks explain of the genes among the cells, carried over by the reference."""
-    return refiner.reference @ refiner.coefficients(values, _RIDGE)
+    cells, reference = (
+        standard_landmarks(side[:, predictor.kept]) for side in (predictor.cells, predictor.reference)
+    )
+    return reference @ regression_coefficients(cells, values, _RIDGE)

@@ -37,9 +37,9 @@ from perler_jax.fit import PerlerFit
 from perler_jax.inputs.data import CellExpression
 from perler_jax.inputs.labels import few, name_positions
 from perler_jax.mixture import MappingParams, posterior_moments
+from perler_jax.prediction.regression import regression_coefficients, standard_landmarks
 from perler_jax.preprocessing import log_normalise
 from perler_jax.reconstruction import gene_block_size
-from perler_jax.refinement import regression_coefficients, standard_landmarks
 from perler_jax.scores.metrics import pearson_by_gene
 from perler_jax.settings import device_precision
 from perler_jax.weights import weighted_means

@@ -20,6 +20,7 @@ from perler_jax.trust.predictor import (
     fold_predictors,
     gene_blocks,
     landmark_table,
+    spread,
     whole_predictor,
 )
 from perler_jax.trust.uncertainty import effective_cells
@@ -73,7 +74,7 @@ def summarise(
         landmarks = landmark_table(fit, expression)
         if level is not None and intervals is None:
             intervals = _learn(fit, landmarks, progress)
-        predictor = whole_predictor(fit, landmarks)
+        predictor = whole_predictor(fit, expression)
         # Mean and square, with plain and squared weights.
         size, blocks = gene_blocks(fit, expression, None if genes is None else list(genes), columns=4)
         values = {name: np.empty(shape, fit.settings.dtype) for name in layers}
@@ -81,22 +82,22 @@ def summarise(
         with tqdm(total=len(names), desc="summarise", unit="gene", disable=not progress, leave=False) as bar:
             for found, means, block in blocks:
                 at = slice(done, done + len(found))
-                spread = predictor.spread(found, block, width=size)
-                values["mean"][:, at] = spread.mean + means
-                values["standard_error"][:, at] = spread.standard_error
+                made = spread(predictor, found, block, width=size)
+                values["mean"][:, at] = made.mean + means
+                values["standard_error"][:, at] = made.standard_error
                 if level is not None and intervals is not None:
-                    half = intervals.half_width(spread.mean, spread.standard_error, level)
+                    half = intervals.half_width(made.mean, made.standard_error, level)
                     values["lower"][:, at] = values["mean"][:, at] - half
                     values["upper"][:, at] = values["mean"][:, at] + half
                 done += len(found)
                 bar.update(len(found))
-        number = np.asarray(effective_cells(predictor.source, predictor.concentration))
+        number = np.zeros(shape[0]) if predictor.source is None else effective_cells(predictor.source)
     about = {**fit.provenance(), "units": units_of(False, fit.preprocessing.scale), "meaning": MEANING}
     about |= {} if level is None else {"level": level}
     result = result_shell(fit.reference, names, fit.landmarks, fit.scores, about)
     result.X = values.pop("mean")
     result.layers.update(values)
-    result.obs["effective_cells"] = number
+    result.obs["effective_cells"] = np.asarray(number)
     return result
 
 
@@ -125,8 +126,8 @@ def held_out_patterns(
     found = np.full((2, *landmarks.reference.shape), np.nan)
     bar = functools.partial(tqdm, desc="held-out landmarks", unit="fold", disable=not progress, leave=False)
     for genes, predictor in bar(fold_predictors(fit, landmarks)):
-        spread = predictor.spread(landmarks.names[genes], landmarks.cells[:, genes])
-        found[:, :, genes] = spread.mean, spread.standard_error
+        made = spread(predictor, landmarks.names[genes], landmarks.cells[:, genes])
+        found[:, :, genes] = made.mean, made.standard_error
     return found[0], found[1]
 
 
