@@ -20,6 +20,7 @@ WITH_METHODS = {"PerlerFit", "PerlerSettings", "CellPositions", "CellEvidence"}
 # In modules that are being rewritten; a name leaves this list when its docstring is whole.
 WAITING = {
     "PerlerFit.reconstruct_to",
+    "PerlerFit.describe_predictor",
     "PerlerFit.expression",
     "PerlerFit.save",
     "PerlerFit.distance_space",
