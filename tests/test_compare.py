@@ -15,7 +15,7 @@ from scipy import sparse
 from experiments.common import load_config
 from experiments.compare import __main__ as compare_main
 from experiments.compare.__main__ import _earlier
-from experiments.compare.contract import Cells, load_task, save_task
+from experiments.compare.contract import Cells, load_cells, load_task, save_cells, save_task
 from experiments.compare.problems import Problem, located_halves, make_problem
 from experiments.compare.report import markdown, summary
 from experiments.compare.runner import (
@@ -28,6 +28,7 @@ from experiments.compare.runner import (
     user_method,
 )
 from experiments.compare.scoring import bootstrap, choose, score
+from perler_jax import simulate_embryo
 
 ROOT = Path(compare_main.__file__).parents[2]
 
@@ -79,12 +80,31 @@ def test_nothing_of_a_held_out_gene_is_in_its_task(problem, tmp_path):
 def test_a_task_survives_its_file(problem, tmp_path):
     task = problem.task(2)
     save_task(task, tmp_path / "task.npz")
-    found = load_task(tmp_path / "task.npz")
+    save_cells(task.cells, tmp_path / "cells.npz")
+    found = load_task(tmp_path / "task.npz", load_cells(tmp_path / "cells.npz"))
     for side in ("cells", "reference"):
         for name, value in vars(getattr(task, side)).items():
             np.testing.assert_array_equal(getattr(getattr(found, side), name), value, err_msg=name)
     np.testing.assert_array_equal(found.cells.of(found.genes), problem.cells.log[:, problem.folds[2]])
     np.testing.assert_allclose(found.reference.log, np.log2(1 + found.reference.linear))
+
+
+def test_a_method_gets_all_genes_of_the_cells_and_folds_are_of_shared_ones():
+    embryo = simulate_embryo(
+        seed=0, n_locations=500, n_cells=400, n_genes=60, n_landmarks=30, unspatial_fraction=0
+    )
+    found = make_problem("simulated", None, {"seed": 0, "folds": 10})
+    task = found.task(3)
+    assert sorted(task.cells.genes) == sorted(embryo.cells.var_names)
+    assert found.genes.tolist() == embryo.reference.var_names.tolist()
+    assert set(task.reference.genes) | set(task.genes) == set(found.genes)
+    # A gene that no map has is in the cells as it was counted.
+    (name,) = set(found.cells.genes[-1:]) - set(found.genes)
+    counts = embryo.cells[:, name].X.toarray().ravel()
+    np.testing.assert_array_equal(task.cells.counts_of(np.array([name]))[:, 0], counts)
+    few = task.cells.only(task.genes[::-1])
+    np.testing.assert_array_equal(few.log, task.cells.of(task.genes[::-1]))
+    assert few.genes.tolist() == task.genes[::-1].tolist()
 
 
 def test_locations_are_brought_to_one_total_of_what_the_method_may_see(problem):
@@ -289,7 +309,8 @@ def test_every_configured_method_has_its_file():
 
 def test_simulated_problem_knows_its_truth():
     found = make_problem("simulated", None, {"seed": 0, "folds": 10})
-    assert found.cells.log.shape == (400, 30)
+    assert found.cells.log.shape == (400, 60)
+    assert len(found.genes) == 30
     assert found.true_positions.shape == (400, 3)
     assert sorted(np.concatenate(found.folds)) == list(range(30))
 

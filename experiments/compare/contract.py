@@ -13,18 +13,24 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Cells", "Prediction", "Reference", "Task", "load_task", "save_task"]
+__all__ = ["Cells", "Prediction", "Reference", "Task", "load_cells", "load_task", "save_cells", "save_task"]
 
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """Dissociated cells.
+    """Dissociated cells with all genes that their data set has.
 
     Attributes:
         log: (cells, genes) log2(1 + normalised expression).
         counts: (cells, genes) molecules, or None where the data set has none.
-        genes: (genes,) names; every landmark of the reference and every gene to predict is among them.
+        genes: (genes,) names; every landmark of the reference and every gene to predict is among them, and
+            as a rule many more.
     """
+
+    def only(self, genes: np.ndarray) -> Cells:
+        """The same cells with chosen genes, in that order."""
+        at = positions(self.genes, genes)
+        return Cells(self.log[:, at], None if self.counts is None else self.counts[:, at], self.genes[at])
 
     log: np.ndarray
     counts: np.ndarray | None
@@ -99,12 +105,22 @@ def positions(names: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.array([where[name] for name in wanted.tolist()], dtype=int)
 
 
+def save_cells(cells: Cells, path: str | os.PathLike[str]) -> None:
+    """Write cells as npz (no pickle): once, they are the same in all tasks of a data set."""
+    counts = {} if cells.counts is None else {"counts": cells.counts}
+    np.savez(path, log=cells.log, genes=cells.genes.astype(str), **counts)
+
+
+def load_cells(path: str | os.PathLike[str]) -> Cells:
+    """Read what `save_cells` wrote."""
+    with np.load(path, allow_pickle=False) as table:
+        counts = table["counts"] if "counts" in table.files else None
+        return Cells(table["log"], counts, table["genes"])
+
+
 def save_task(task: Task, path: str | os.PathLike[str]) -> None:
-    """Write a task as npz (no pickle)."""
+    """Write a task without its cells as npz (no pickle)."""
     parts: dict[str, Any] = {
-        "cells_log": task.cells.log,
-        "cells_counts": task.cells.counts,
-        "cells_genes": task.cells.genes.astype(str),
         "reference_linear": task.reference.linear,
         "reference_counts": task.reference.counts,
         "reference_genes": task.reference.genes.astype(str),
@@ -115,13 +131,13 @@ def save_task(task: Task, path: str | os.PathLike[str]) -> None:
     np.savez(path, **{name: part for name, part in parts.items() if part is not None})
 
 
-def load_task(path: str | os.PathLike[str]) -> Task:
-    """Read what `save_task` wrote."""
+def load_task(path: str | os.PathLike[str], cells: Cells) -> Task:
+    """Read what `save_task` wrote, and put it together with its cells."""
     with np.load(path, allow_pickle=False) as table:
         found = {name: table[name] for name in table.files}
     linear = found["reference_linear"]
     return Task(
-        Cells(found["cells_log"], found.get("cells_counts"), found["cells_genes"]),
+        cells,
         Reference(
             linear,
             np.log2(1.0 + linear),

@@ -24,8 +24,8 @@ class Problem:
 
     Attributes:
         name: of the data set.
-        cells: expression of the shared genes.
-        values: (locations, genes) of the map, genes as in the cells, as published, not negative.
+        cells: all their genes; those of the map come first, in the order of its columns.
+        values: (locations, genes) of the map, as published, not negative.
         totals: (locations,) molecules over all genes that the map has, where its values are counts and are
             brought to one total; None takes the values as they are.
         coordinates: (locations, axes).
@@ -46,6 +46,11 @@ class Problem:
     binary: np.ndarray | None = None
 
     @property
+    def genes(self) -> np.ndarray:
+        """Names of the shared genes, those of the map's columns."""
+        return self.cells.genes[: self.values.shape[1]]
+
+    @property
     def truth(self) -> np.ndarray:
         """(locations, genes) log2(1 + expression): what predictions are compared with."""
         return np.log2(1.0 + self._normalised(np.empty(0, int)))
@@ -53,17 +58,17 @@ class Problem:
     def task(self, fold: int) -> Task:
         """The task of one fold: its genes' maps, and their share of each location's total, are gone."""
         held = self.folds[fold]
-        kept = np.setdiff1d(np.arange(len(self.cells.genes)), held)
+        kept = np.setdiff1d(np.arange(len(self.genes)), held)
         linear = self._normalised(held)[:, kept]
         reference = Reference(
             linear,
             np.log2(1.0 + linear),
             None if self.totals is None else self.values[:, kept],
-            self.cells.genes[kept],
+            self.genes[kept],
             self.coordinates,
             None if self.binary is None else self.binary[:, kept],
         )
-        return Task(self.cells, reference, self.cells.genes[held])
+        return Task(self.cells, reference, self.genes[held])
 
     def first_folds(self, n: int) -> Problem:
         """The same with fewer folds: the genes of the others are only landmarks."""
@@ -93,7 +98,7 @@ def _fly(data: Path | None, settings: Mapping[str, Any]) -> Problem:
     found = _paired("fly", fly.cells, totals.max() / totals, fly.reference, None, "µm", settings)
     if fly.binary_reference is None:
         return found
-    return replace(found, binary=fly.binary_reference[found.cells.genes.tolist()].to_numpy() == 1)
+    return replace(found, binary=fly.binary_reference[found.genes.tolist()].to_numpy() == 1)
 
 
 def _starmap_tasic(data: Path | None, settings: Mapping[str, Any]) -> Problem:
@@ -152,18 +157,20 @@ def _paired(
     unit: str,
     settings: Mapping[str, Any],
 ) -> Problem:
-    """Genes that both sides have, in the order of the reference.
+    """Cells with all their genes, the map with those of them that it has.
 
     ``factors``: (cells,) that bring the cells' counts to one total; None where they are no counts.
     """
     genes = np.array([gene for gene in reference.var_names if gene in cells.var_names])
-    expression = _dense(cells[:, genes].X)
+    rest = cells.var_names[~cells.var_names.isin(genes)].to_numpy(str)
+    names = np.concatenate([genes, rest])
+    expression = _dense(cells[:, names].X)
     return Problem(
         name=name,
         cells=Cells(
             np.log2(1.0 + (expression if factors is None else expression * factors[:, None])),
             None if factors is None else expression,
-            genes,
+            names,
         ),
         values=_dense(reference[:, genes].X),
         totals=totals,

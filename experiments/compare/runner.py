@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.compare.contract import save_task
+from experiments.compare.contract import save_cells, save_task
 from experiments.compare.problems import Problem
 
 __all__ = ["Method", "Run", "configured_methods", "missing", "prepared", "run_method", "user_method"]
@@ -119,8 +119,9 @@ def missing(method: Method, problem: str) -> str | None:
 
 @contextmanager
 def prepared(problem: Problem) -> Iterator[list[Path]]:
-    """The problem's tasks as files, one per fold, gone afterwards."""
+    """The problem's tasks as files, one per fold, with ``cells.npz`` beside them, gone afterwards."""
     with TemporaryDirectory(prefix="compare-") as folder:
+        save_cells(problem.cells, Path(folder) / "cells.npz")
         paths = [Path(folder) / f"fold{number}.npz" for number in range(len(problem.folds))]
         for number, path in enumerate(paths):
             save_task(problem.task(number), path)
@@ -146,6 +147,7 @@ def run_method(method: Method, problem: Problem, tasks: Sequence[Path], kept: Pa
         job = {
             "module": str(method.module.resolve()),
             "options": method.options,
+            "cells": str(tasks[0].with_name("cells.npz")),
             "positions": problem.true_positions is not None,
             "tasks": [
                 {"input": str(tasks[fold]), "output": str(outputs[fold][at]), "knob": knob}
@@ -194,7 +196,7 @@ def _spawn(method: Method, folder: Path) -> None:
 
 def _collect(method: Method, problem: Problem, outputs: list[list[Path]], version: str) -> Run:
     shape = len(outputs), len(method.knobs)
-    values = np.full((shape[1], len(problem.coordinates), len(problem.cells.genes)), np.nan, np.float32)
+    values = np.full((shape[1], len(problem.coordinates), len(problem.genes)), np.nan, np.float32)
     seconds, cpu_seconds = np.zeros(shape), np.zeros(shape)
     peak_gb = 0.0
     places: dict[str, list[np.ndarray]] = {"mode": [], "mean": []}

@@ -121,7 +121,7 @@ def bootstrap(
 
 def tidy(scored: Scored, problem: Problem, seed: int) -> pd.DataFrame:
     """One row per data set, method, version, gene, fold, seed and metric."""
-    fold_of = np.full(len(problem.cells.genes), -1)
+    fold_of = np.full(len(problem.genes), -1)
     for number, fold in enumerate(problem.folds):
         fold_of[fold] = number
     parts = [
@@ -130,7 +130,7 @@ def tidy(scored: Scored, problem: Problem, seed: int) -> pd.DataFrame:
                 "dataset": problem.name,
                 "method": scored.run.method.name,
                 "version": scored.run.version,
-                "gene": problem.cells.genes[genes],
+                "gene": problem.genes[genes],
                 "fold": fold_of[genes],
                 "seed": seed,
                 "metric": metric,

@@ -1,8 +1,8 @@
 """Runs one method on prepared tasks, in whatever Python has it: ``python -m experiments.compare.serve JOB``.
 
-The job names the method's file, its options and the tasks; each task names an input, an output and a knob.
-NumPy only, so that it runs in every peer's environment. Tasks are timed one by one; reading, writing and the
-mapping of cells are not in the time.
+The job names the method's file, its options, the cells and the tasks; each task names an input, an output and
+a knob. NumPy only, so that it runs in every peer's environment. Tasks are timed one by one; reading, writing
+and the mapping of cells are not in the time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.compare.contract import Prediction, Task, load_task
+from experiments.compare.contract import Prediction, Task, load_cells, load_task
 
 __all__ = ["main", "origins"]
 
@@ -41,10 +41,11 @@ def main(job_file: str) -> int:
         spec.loader.exec_module(method)
         version = method.version() if hasattr(method, "version") else platform.python_version()
         (folder / "version.txt").write_text(version, encoding="utf-8")
+        cells = load_cells(job["cells"])
         task, loaded = None, None
         for each in job["tasks"]:
             if each["input"] != loaded:
-                task, loaded = load_task(each["input"]), each["input"]
+                task, loaded = load_task(each["input"], cells), each["input"]
             assert task is not None
             _run(method.predict, task, each, job)
     except Exception as error:

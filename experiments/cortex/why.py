@@ -56,14 +56,12 @@ def main() -> None:
 def predictions(task: Task) -> Iterator[tuple[str, float, np.ndarray]]:
     """Per change and penalty: predictions (locations, genes)."""
     reference, values = task.reference, task.cells.of(task.genes)
-    names = np.isin(task.cells.genes, reference.genes)
-    cells, places = without_levels(task.cells, reference)
     plain = task.cells.of(reference.genes), reference.log
-    order = [task.cells.genes[names].tolist().index(gene) for gene in reference.genes.tolist()]
+    levelled = without_levels(task.cells, reference)
     sides = {
         _AS_IT_IS: plain,
-        "levels taken off": (cells[:, names][:, order], places),
-        "levels of the map taken off": (plain[0], places),
+        "levels taken off": levelled,
+        "levels of the map taken off": (plain[0], levelled[1]),
         "on and off": (plain[0] > 0, reference.linear > 0),
         "log2(1 + 8 h)": (plain[0], np.log2(1.0 + 8.0 * reference.linear)),
     }

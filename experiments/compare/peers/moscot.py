@@ -20,6 +20,7 @@ def version() -> str:
 def predict(cells: Cells, reference: Reference, genes: np.ndarray, knob: list[float]) -> Prediction:
     """Predict; the knob is the entropic regularisation and the weight alpha of the quadratic term."""
     epsilon, alpha = knob
+    cells = cells.only(np.concatenate([reference.genes, genes]))
     dissociated = anndata.AnnData(cells.log.astype(np.float32), var=pd.DataFrame(index=cells.genes))
     located = anndata.AnnData(reference.log.astype(np.float32), var=pd.DataFrame(index=reference.genes))
     located.obsm["spatial"] = reference.coordinates.astype(np.float32)

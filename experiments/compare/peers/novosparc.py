@@ -20,6 +20,7 @@ def version() -> str:
 
 def predict(cells: Cells, reference: Reference, genes: np.ndarray, alpha_linear: float) -> Prediction:
     """Predict; the knob is the weight of the atlas against the smoothness of expression over space."""
+    cells = cells.only(np.concatenate([reference.genes, genes]))
     # Landmarks on both sides are scaled to 0-1, gene by gene: their costs are compared as they are.
     markers = positions(cells.genes, reference.genes)
     expression = cells.log.copy()

@@ -25,9 +25,10 @@ def version() -> str:
 
 def predict(cells: Cells, reference: Reference, genes: np.ndarray, knob: None) -> Prediction:
     """Fit, tune by its own folds over the training genes and its own grid, reconstruct."""
+    wanted = np.concatenate([reference.genes, genes])
     located = pd.DataFrame(reference.linear, columns=reference.genes)
     fit = perler.PERLER(
-        data=pd.DataFrame(cells.log, columns=cells.genes),
+        data=pd.DataFrame(cells.of(wanted), columns=wanted),
         reference=located,
         n_metagenes=min(60, int(0.85 * located.shape[1])),  # a fold of its own must still have as many genes
     )

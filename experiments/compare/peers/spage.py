@@ -23,6 +23,7 @@ def version() -> str:
 def predict(cells: Cells, reference: Reference, genes: np.ndarray, n_pv: int) -> Prediction:
     """Predict; the knob is the number of principal vectors."""
     located = pd.DataFrame(reference.log, columns=reference.genes)
-    dissociated = pd.DataFrame(cells.log, columns=cells.genes)
+    wanted = np.concatenate([reference.genes, genes])
+    dissociated = pd.DataFrame(cells.of(wanted), columns=wanted)
     n_pv = min(n_pv, len(reference.genes))
     return Prediction(SpaGE(located, dissociated, n_pv, genes_to_predict=genes).to_numpy())

@@ -19,6 +19,7 @@ def version() -> str:
 
 def predict(cells: Cells, reference: Reference, genes: np.ndarray, epochs: int) -> Prediction:
     """Predict; the knob is the number of epochs."""
+    cells = cells.only(np.concatenate([reference.genes, genes]))
     # Tangram lowers the case of gene names, which can make two of them one: numbers instead.
     landmarks = positions(cells.genes, reference.genes)
     names = [f"gene{number}" for number in range(len(cells.genes))]
