@@ -3,12 +3,10 @@
     python -m tests.docs_blocks PAGE ...
 
 Blocks of a page share one namespace and an empty folder, as if typed one after the other. A block under the
-line ``% needs: Class.name`` is left out while perler_jax has no such name; one under
-``% reads: osmfish_allen`` where PERLER_JAX_DATA names no folder that holds it, and is read from there. What
-fails is said with its line.
+line ``% reads: osmfish_allen`` is left out where PERLER_JAX_DATA names no folder that holds these data, and
+reads them from there, not from the network. What fails is said with its line.
 """
 
-import dataclasses
 import functools
 import os
 import re
@@ -18,33 +16,21 @@ import time
 import traceback
 from pathlib import Path
 
-BLOCK = re.compile(r"(?:^% (?:needs|reads): ([\w.]+)\n)?^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"(?:^% reads: (\w+)\n)?^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def blocks(text):
-    """(line number, code, needed name or None) of every Python block."""
+    """(line number, code, data set or None) of every Python block."""
     return [(text[: each.start(2)].count("\n") + 1, each[2], each[1]) for each in BLOCK.finditer(text)]
 
 
 def is_there(name):
-    """Whether perler_jax has Class.name, fields of a dataclass included; or the data set."""
-    import perler_jax
+    """Whether the data set is at hand; its loader then reads it from there."""
     from perler_jax import osmfish_pair
 
-    folder = Path(os.environ.get("PERLER_JAX_DATA", "no such folder")) / "osmfish_allen"
-    if name == folder.name:
-        osmfish_pair._fetch = functools.partial(osmfish_pair._find, folder)
-        return folder.is_dir()
-
-    found = perler_jax
-    for part in name.split("."):
-        fields = dataclasses.fields(found) if dataclasses.is_dataclass(found) else ()
-        if part in {field.name for field in fields}:
-            return True
-        if not hasattr(found, part):
-            return False
-        found = getattr(found, part)
-    return True
+    folder = Path(os.environ.get("PERLER_JAX_DATA", "no such folder")) / name
+    osmfish_pair._fetch = functools.partial(osmfish_pair._find, folder)
+    return folder.is_dir()
 
 
 def run(path):
@@ -53,8 +39,8 @@ def run(path):
     names = {"__name__": "__main__"}
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        for line, code, needs in blocks(path.read_text(encoding="utf-8")):
-            if needs and not is_there(needs):
+        for line, code, reads in blocks(path.read_text(encoding="utf-8")):
+            if reads and not is_there(reads):
                 left_out += 1
                 continue
             exec(compile("\n" * (line - 1) + code, str(path), "exec"), names)

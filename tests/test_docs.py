@@ -20,7 +20,7 @@ import perler_jax
 from perler_jax import plotting, trust
 from perler_jax.app.arguments import build_parser
 from tests.browser import Browser, browser_or_skip
-from tests.docs_blocks import blocks, is_there
+from tests.docs_blocks import blocks
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -66,11 +66,8 @@ def command_lines(text):
 
 
 def test_blocks_are_found():
-    text = "a\n```python\nx = 1\n```\n% needs: A.b\n```python\ny = 2\n```\n```sh\nls\n```\n"
-    assert blocks(text) == [(3, "x = 1\n", None), (7, "y = 2\n", "A.b")]
-    assert is_there("PerlerFit.scores")
-    assert is_there("PerlerSettings.released")
-    assert not is_there("PerlerFit.nothing")
+    text = "a\n```python\nx = 1\n```\n% reads: some_data\n```python\ny = 2\n```\n```sh\nls\n```\n"
+    assert blocks(text) == [(3, "x = 1\n", None), (7, "y = 2\n", "some_data")]
 
 
 def test_every_python_block_of_the_pages_runs(run_script, tmp_path):

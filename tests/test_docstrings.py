@@ -20,17 +20,12 @@ WITH_METHODS = {"PerlerFit", "PerlerSettings", "CellPositions", "CellEvidence"}
 # In modules that are being rewritten; a name leaves this list when its docstring is whole.
 WAITING = {
     "PerlerFit.reconstruct_to",
-    "PerlerFit.describe_predictor",
     "PerlerFit.expression",
     "PerlerFit.save",
     "PerlerFit.distance_space",
-    "PerlerFit.cell_weights",
     "PerlerFit.evidence_on_device",
-    "PerlerFit.prediction_evidence",
     "PerlerFit.votes",
     "PerlerFit.provenance",
-    "PerlerSettings.released",
-    "PerlerSettings.paper",
 }
 
 
