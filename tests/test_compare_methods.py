@@ -74,6 +74,78 @@ def test_ridge_is_penalised_least_squares(sides):
     np.testing.assert_allclose(found, zscore(reference.log) @ expected + means, atol=1e-10)
 
 
+def test_kernel_ridge_is_the_mean_of_a_gaussian_process(sides):
+    """The posterior mean given noisy values, cell by cell: joint normal of all values, conditioned."""
+    cells, reference, genes, _ = sides
+    near, far = zscore(cells.log[:, :4]), zscore(reference.log)
+    rows = np.concatenate([far, near])
+    joint = np.array([[np.exp(-((a - b) ** 2).sum() / (2 * 0.8**2 * 4)) for b in rows] for a in rows])
+    joint[12:, 12:] += 0.3 * np.eye(15)
+    precision = np.linalg.inv(joint)
+    centred = cells.log[:, 4:] - cells.log[:, 4:].mean(axis=0)
+    expected = -np.linalg.solve(precision[:12, :12], precision[:12, 12:] @ centred)
+    found = baselines.kernel_ridge(cells, reference, genes, 0.3, 0.8).values
+    np.testing.assert_allclose(found, expected + cells.log[:, 4:].mean(axis=0), atol=1e-8)
+
+
+def test_kernel_ridge_by_hand():
+    """Two cells at -1 and 1, locations likewise: K = [[1, k], [k, 1]], values centred to -1 and 1."""
+    names = np.array(["l", "y"])
+    cells = Cells(np.array([[2.0, 5.0], [4.0, 7.0]]), None, names)
+    reference = Reference(np.array([[1.0], [3.0]]), np.array([[1.0], [2.0]]), None, names[:1], np.eye(2))
+    k = np.exp(-4 / 2)  # a distance of 2, width 1, one landmark
+    found = baselines.kernel_ridge(cells, reference, names[1:], 0.5, 1.0).values[:, 0]
+    np.testing.assert_allclose(found, 6 + np.array([-1, 1]) * (1 - k) / (1.5 - k))
+
+
+def test_translation_of_full_rank_is_penalised_least_squares_over_genes(sides):
+    cells, reference, genes, _ = sides
+    x, h = cells.log[:, :4], reference.log
+    weight = 0.2 * (x**2).sum() / 4
+    w = np.linalg.lstsq(
+        np.concatenate([x.T, np.sqrt(weight) * np.eye(15)]),
+        np.concatenate([h.T, np.zeros((15, 12))]),
+        rcond=None,
+    )[0].T
+    found = baselines.low_rank_translation(cells, reference, genes, 0.2, 99).values
+    np.testing.assert_allclose(found, w @ cells.log[:, 4:], atol=1e-8)
+
+
+def test_translation_of_low_rank_is_the_best_of_its_rank(sides):
+    """Against alternating least squares on the two factors of W, to convergence."""
+    cells, reference, _, _ = sides
+    x, h = cells.log[:, :4], reference.log
+    weight = 0.2 * (x**2).sum() / 4
+    rows = np.concatenate([x.T, np.sqrt(weight) * np.eye(15)])  # samples x cells
+    wanted = np.concatenate([h.T, np.zeros((15, 12))])
+    right = np.random.default_rng(0).normal(size=(15, 1))
+    for _ in range(500):
+        left = np.linalg.lstsq(rows @ right, wanted, rcond=None)[0]
+        right = np.linalg.lstsq(rows, wanted @ np.linalg.pinv(left), rcond=None)[0]
+    # Every gene of the cells may be asked for: a unit vector is a cell.
+    asked = Cells(np.concatenate([x, np.eye(15)], axis=1), None, np.array([f"g{n}" for n in range(19)]))
+    found = baselines.low_rank_translation(asked, reference, asked.genes[4:], 0.2, 1).values
+    np.testing.assert_allclose(found, (right @ left).T, atol=1e-6)
+    assert np.linalg.matrix_rank(found, tol=1e-8) == 1
+
+
+@pytest.mark.parametrize(
+    "predict",
+    [
+        lambda *task: baselines.ridge(*task, 0.5, False),
+        lambda *task: baselines.kernel_ridge(*task, 0.5, 1.0, False),
+        lambda *task: baselines.nearest_neighbours(*task, 3, False),
+        lambda *task: spage.predict(*task, [3, False]),
+    ],
+)
+def test_without_levels_a_factor_on_a_whole_row_changes_nothing(sides, predict):
+    cells, reference, genes, _ = sides
+    shifts = np.random.default_rng(1).normal(size=(12, 1))
+    brighter = replace(reference, log=reference.log + shifts)
+    same = predict(cells, reference, genes).values
+    np.testing.assert_allclose(predict(cells, brighter, genes).values, same, atol=1e-9)
+
+
 def test_principal_vectors_have_the_principal_angles(sides):
     cells, reference, _, _ = sides
     source, target = zscore(cells.log[:, :4]), zscore(reference.log)
@@ -90,7 +162,7 @@ def test_spage_against_loops(sides):
     source, target = zscore(cells.log[:, :4]), zscore(reference.log)
     vectors, cosines = spage.principal_vectors(source, target, 3)
     vectors = vectors[:, cosines > 0.3]
-    found = spage.predict(cells, reference, genes, 3).values
+    found = spage.predict(cells, reference, genes, [3, True]).values
     for k in range(12):
         place = target[k] @ vectors
         distances = []
@@ -104,12 +176,13 @@ def test_spage_against_loops(sides):
         np.testing.assert_allclose(found[k], expected, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["nearest", "ridge", "spage_like", "distmap"])
+BASELINES = ["nearest", "ridge", "kernel_ridge", "translation", "spage_like", "distmap"]
+
+
+@pytest.mark.parametrize("name", BASELINES)
 def test_baselines_predict_unseen_genes(task, name):
     method = METHODS[name]
-    predict = {"nearest": baselines, "ridge": baselines, "spage_like": spage, "distmap": distmap}[
-        name
-    ].predict
+    predict = {"spage_like": spage, "distmap": distmap}.get(name, baselines).predict
     truth = make_problem("simulated", None, {"seed": 0, "folds": 10}).truth
     columns = [int(np.flatnonzero(task.cells.genes == gene)[0]) for gene in task.genes]
     best = -1.0

@@ -54,6 +54,7 @@ def _parser(config: dict[str, Any]) -> argparse.ArgumentParser:
         "--method", action="append", default=[], metavar="NAME=FILE.py", help="one of your own"
     )
     parser.add_argument("--keep", action="store_true", help="keep the other methods' rows of an earlier run")
+    parser.add_argument("--drop", nargs="+", default=[], metavar="NAME", help="but not these rows of it")
     parser.add_argument(
         "--resume",
         type=Path,
@@ -74,7 +75,9 @@ def compare(name: str, methods: list[Method], config: dict[str, Any], options: a
         problem = problem.first_folds(config["fast_folds"])
     made_with = {"folds": len(problem.folds)} | provenance(config["seed"], folder)
     scores, runs = _earlier(options.out, name, made_with) if options.keep else ([], {})
-    scores = [each[~each["method"].isin([method.name for method in methods])] for each in scores]
+    gone = {*options.drop, *(method.name for method in methods)}
+    scores = [each[~each["method"].isin(gone)] for each in scores]
+    runs = {each: known for each, known in runs.items() if each not in gone}
     with prepared(problem) as tasks:
         for method in tqdm(methods, desc=name, unit="method", disable=not sys.stderr.isatty()):
             found, known = _one(method, problem, tasks, config, options.resume)

@@ -14,6 +14,7 @@ from experiments.compare.contract import Cells, Reference, Task
 from perler_jax import load_fly, simulate_embryo
 from perler_jax.datasets import load_osmfish, load_seqfish_pair, load_starmap_pair
 from perler_jax.held_out.folds import make_folds
+from perler_jax.osmfish_pair import load_osmfish_pair
 
 __all__ = ["PROBLEMS", "Problem", "located_halves", "make_problem"]
 
@@ -120,6 +121,13 @@ def _osmfish_split(data: Path | None, settings: Mapping[str, Any]) -> Problem:
     return located_halves("osmfish_split", load_osmfish(_given(data)), "µm", settings)
 
 
+def _osmfish_allen(data: Path | None, settings: Mapping[str, Any]) -> Problem:
+    pair = load_osmfish_pair(_given(data))
+    totals = _totals(pair.cells)
+    factors, of_map = np.median(totals) / totals, _totals(pair.reference)
+    return _paired("osmfish_allen", pair.cells, factors, pair.reference, of_map, "pixels", settings)
+
+
 def _simulated(data: Path | None, settings: Mapping[str, Any]) -> Problem:
     embryo = simulate_embryo(
         seed=settings["seed"], n_locations=500, n_cells=400, n_genes=60, n_landmarks=30, unspatial_fraction=0
@@ -134,6 +142,7 @@ PROBLEMS: dict[str, Callable[[Path | None, Mapping[str, Any]], Problem]] = {
     "starmap_tasic": _starmap_tasic,
     "starmap_split": _starmap_split,
     "osmfish_split": _osmfish_split,
+    "osmfish_allen": _osmfish_allen,
     "seqfish_tasic": _seqfish_tasic,
     "simulated": _simulated,
 }

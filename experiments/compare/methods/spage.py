@@ -8,9 +8,13 @@ cosine distance.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from experiments.compare.contract import Cells, Prediction, Reference
+from experiments.compare.levels import standard_sides
 
 __all__ = ["predict", "principal_vectors", "version"]
 
@@ -23,9 +27,10 @@ def version() -> str:
     return "own"
 
 
-def predict(cells: Cells, reference: Reference, genes: np.ndarray, n_components: int) -> Prediction:
-    """Predict; the knob is the number of principal components on each side."""
-    source, target = _standard(cells.of(reference.genes)), _standard(reference.log)
+def predict(cells: Cells, reference: Reference, genes: np.ndarray, knob: int | Sequence[Any]) -> Prediction:
+    """Predict; the knob is the number of principal components of each side (and: do rows keep levels)."""
+    n_components, levels = (knob, True) if isinstance(knob, int) else knob
+    source, target = standard_sides(cells, reference, levels=levels)
     vectors, cosines = principal_vectors(source, target, min(n_components, *source.shape, *target.shape))
     # None may be close enough in poor data: the best one then has to do.
     vectors = vectors[:, : max(1, int((cosines > _LEAST_SIMILARITY).sum()))]
@@ -58,12 +63,6 @@ def principal_vectors(
     axes = [np.linalg.svd(side, full_matrices=False)[2][:n_components] for side in (source, target)]
     rotation, cosines, _ = np.linalg.svd(axes[0] @ axes[1].T)
     return axes[0].T @ rotation, cosines
-
-
-def _standard(values: np.ndarray) -> np.ndarray:
-    deviation = values - values.mean(axis=0)
-    spread = deviation.std(axis=0)
-    return deviation / np.where(spread > 0, spread, 1.0)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
