@@ -10,7 +10,8 @@ import pandas as pd
 from anndata import AnnData
 from jaxtyping import Shaped
 
-from perler_jax.inputs.data import SpatialReference
+from perler_jax.inputs.beside import plain_columns
+from perler_jax.inputs.data import CellExpression, SpatialReference
 
 __all__ = ["missing_record", "plain_fields", "result_shell", "units_of"]
 
@@ -21,28 +22,50 @@ def result_shell(
     landmarks: Shaped[np.ndarray, " landmarks"],
     scores: pd.DataFrame,
     about: dict[str, Any],
+    expression: CellExpression | None = None,
 ) -> AnnData:
-    """AnnData (locations, genes) without X.
+    """AnnData (locations, genes) without X, with all that the inputs said of locations and genes.
 
     Args:
-        reference: locations, with coordinates for ``obsm["spatial"]`` where it has them.
+        reference: locations, with coordinates for ``obsm["spatial"]`` where it has them; its ``obs``,
+            ``obsm`` and what of ``uns`` belongs to places are kept.
         names: of the genes.
         landmarks: those in the fit, marked in ``var["is_landmark"]``.
         scores: per landmark; its ``held_out``, ``nested`` and ``reconstruction`` come to ``var``.
         about: plain values for ``uns["perler"]``.
+        expression: of the cells, whose ``var`` is kept.
     """
-    var = pd.DataFrame(index=pd.Index(names.astype(str)))
+    var = _var_of(expression, names)
     var["is_landmark"] = np.isin(names, landmarks)
     found = scores.reindex(var.index)
     for column in ("held_out", "nested", "reconstruction"):
         var[f"score_{column}"] = found[column].to_numpy(np.float64)
     shell = AnnData(obs=pd.DataFrame(index=pd.Index(reference.locations.astype(str))), var=var)
+    if reference.beside is not None:
+        kept = reference.beside
+        shell.obs = plain_columns(kept.obs.set_axis(shell.obs_names, axis=0))
+        for name, values in kept.obsm.items():
+            shell.obsm[name] = _aligned(values, shell.obs_names)
+        shell.uns.update(kept.uns)
     if reference.coordinates is not None:
         shell.obsm["spatial"] = np.array(reference.coordinates)
     if reference.axes is not None:
         shell.uns["spatial_axes"] = dict(reference.axes)
     shell.uns["perler"] = about | missing_record(reference)
     return shell
+
+
+def _var_of(expression: CellExpression | None, names: Shaped[np.ndarray, " genes"]) -> pd.DataFrame:
+    """What the cells' table says of its genes, for some of them."""
+    index = pd.Index(names.astype(str))
+    if expression is None or expression.beside is None or expression.beside.var is None:
+        return pd.DataFrame(index=index)
+    rows = pd.Index(expression.genes).get_indexer(names)
+    return plain_columns(expression.beside.var.iloc[rows].set_axis(index, axis=0))
+
+
+def _aligned(values: Any, index: pd.Index) -> Any:
+    return plain_columns(values.set_axis(index, axis=0)) if isinstance(values, pd.DataFrame) else values
 
 
 def missing_record(reference: SpatialReference) -> dict[str, Any]:

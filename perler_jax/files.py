@@ -14,6 +14,7 @@ from perler_jax.given import GivenCells, same_cells
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
 from perler_jax.inputs.archive import rebuild
+from perler_jax.inputs.beside import Beside
 from perler_jax.inputs.data import SpatialReference
 from perler_jax.inputs.names import GeneNames
 from perler_jax.inputs.scale_reading import Reading
@@ -39,6 +40,7 @@ _HOST: dict[str, type] = {
     "mixture": ExpertMixture,
     "given": GivenCells,
     "reference/reading": Reading,
+    "reference/beside": Beside,
 }
 _DEVICE: dict[str, Any] = {
     "em": EMResult,

@@ -26,6 +26,7 @@ from perler_jax.held_out.tuning import Tuning
 from perler_jax.inputs.archive import write_archive
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.labels import name_positions, positions
+from perler_jax.later import later
 from perler_jax.metagenes import MetageneMap
 from perler_jax.prediction.choice import ExpertMixture
 from perler_jax.prediction.mixed_weights import MixedWeights
@@ -262,6 +263,8 @@ class PerlerFit:
             found = foreign_cells(self.em.params, *self._sides(), self.evidence_on_device())
         return pd.Series(np.asarray(found), index=self.cell_names, name="foreign")
 
+    transfer = later("labelling.transfer:transfer")
+
     def provenance(self) -> dict[str, Any]:
         """Plain values that say how the result was made, fit for ``uns`` and JSON."""
         return provenance_of(self)
@@ -289,6 +292,7 @@ class PerlerFit:
 
     def _annotate(self, values: np.ndarray | None, patterns: Patterns) -> AnnData:
         about = {**self.provenance(), "units": units_of(patterns.standardise, self.preprocessing.scale)}
-        result = result_shell(self.reference, patterns.genes, self.landmarks, self.scores, about)
+        sides = (self.reference, patterns.genes, self.landmarks, self.scores)
+        result = result_shell(*sides, about, patterns.expression)
         result.X = values
         return result

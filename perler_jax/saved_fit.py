@@ -11,6 +11,7 @@ from jaxtyping import Shaped
 
 from perler_jax.errors import PerlerFileError
 from perler_jax.inputs.archive import read_archive, rebuild
+from perler_jax.inputs.beside import Beside
 from perler_jax.inputs.data import SpatialReference
 from perler_jax.inputs.names import GeneNames
 from perler_jax.inputs.scale_reading import Reading
@@ -72,7 +73,7 @@ def read_saved_fit(path: Any) -> SavedFit:
     """
     plain, arrays = read_fit_archive(path)
     wanted = {"settings": PerlerSettings, "reference": SpatialReference, "preprocessing": Preprocessing}
-    kinds = {**wanted, "reference/names": GeneNames, "reference/reading": Reading}
+    kinds = {**wanted, "reference/names": GeneNames, "reference/reading": Reading, "reference/beside": Beside}
     steps = int(arrays["em/n_steps"])
     return SavedFit(
         written_by=plain.get("written_by"),

@@ -11,6 +11,7 @@ import pytest
 
 import perler_jax
 from perler_jax import inference, plotting, trust
+from perler_jax.later import later
 from perler_jax.scores import metrics
 
 ROOMS = (perler_jax, trust, plotting, inference, metrics)
@@ -39,6 +40,7 @@ def public():
             yield name, found
             if name in WITH_METHODS:
                 for own, method in vars(found).items():
+                    method = getattr(found, own) if isinstance(method, later) else method
                     method = getattr(method, "__func__", method)
                     if not own.startswith("_") and isinstance(method, FunctionType):
                         yield f"{name}.{own}", method

@@ -85,6 +85,10 @@ def assert_same(found, expected, where="fit"):
             if (type(expected).__name__, field.name) != ("PerlerFit", "cells"):
                 pair = (getattr(each, field.name) for each in (found, expected))
                 assert_same(*pair, f"{where}.{field.name}")
+    elif isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for key, each in expected.items():
+            assert_same(found[key], each, f"{where}[{key!r}]")
     elif isinstance(expected, pd.DataFrame):
         pd.testing.assert_frame_equal(found, expected, check_exact=True)
     elif isinstance(expected, np.ndarray | jax.Array):

@@ -21,7 +21,7 @@ LONGEST = 300
 # A module imports only from modules above it. What is not listed is the rim (command line, demo, pictures),
 # which no listed module may import.
 LAYERS = [
-    ("", ["errors", "choices", "settings", "versions", "compiler_faults", "idle_card", "_typing"]),
+    ("", ["errors", "choices", "settings", "versions", "compiler_faults", "idle_card", "later", "_typing"]),
     (
         "inputs",
         [
@@ -36,6 +36,7 @@ LAYERS = [
             "scale_reading",
             "axes",
             "checks",
+            "beside",
             "data",
             "filling",
             "missing",
@@ -178,6 +179,7 @@ LAYERS = [
             "reliability",
         ],
     ),
+    ("labelling", ["cell_labels", "regression", "pooling", "opinions", "transfer"]),
     ("inference", ["bayes_arviz", "model_comparison"]),
 ]
 FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}

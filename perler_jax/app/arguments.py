@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from perler_jax.app.onward import add_onward
 from perler_jax.app.options import add_cells, add_fit, add_genes, add_outer, add_simulation, at_least
 from perler_jax.versions import package_version
 
@@ -221,6 +222,8 @@ def build_parser() -> argparse.ArgumentParser:
         "result says)",
     )
     add_genes(explore, "all of the result")
+
+    add_onward(command)
 
     evaluate = command(
         "evaluate",

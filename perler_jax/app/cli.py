@@ -68,11 +68,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
         getattr(reports, arguments.command)(arguments)
     else:
-        from perler_jax.app import commands
+        from perler_jax.app import commands, onward_commands
         from perler_jax.app.compiled import keep_compiled_programs
 
         keep_compiled_programs()
-        getattr(commands, arguments.command)(arguments)
+        module = commands if hasattr(commands, arguments.command) else onward_commands
+        getattr(module, arguments.command)(arguments)
 
 
 @contextmanager

@@ -33,14 +33,14 @@ from perler_jax.scale.devices import is_first_process, join_processes, request_c
 from perler_jax.settings import PerlerSettings
 from perler_jax.simulation.simulate import simulate_embryo
 
-__all__ = ["demo", "evaluate", "explore", "fit", "reconstruct", "simulate"]
+__all__ = ["cells_of", "demo", "evaluate", "explore", "fit", "reconstruct", "shows_progress", "simulate"]
 
 
 def demo(arguments: argparse.Namespace) -> None:
     """Run the whole method end to end and print its scoreboard."""
     check_folder(arguments.out)
     report = run_demo(
-        arguments.out, data=arguments.data, progress=_progress(arguments), **_simulation(arguments)
+        arguments.out, data=arguments.data, progress=shows_progress(arguments), **_simulation(arguments)
     )
     print(report)
 
@@ -66,7 +66,7 @@ def fit(arguments: argparse.Namespace) -> None:
     with _devices(arguments):
         cells, reference = _inputs(arguments)
         weights = arguments.location_weights
-        progress = _progress(arguments) and is_first_process()
+        progress = shows_progress(arguments) and is_first_process()
         fitted = fit_perler(
             cells,
             reference,
@@ -96,8 +96,8 @@ def reconstruct(arguments: argparse.Namespace) -> None:
     result = fitted.reconstruct(
         _genes(arguments),
         standardise=arguments.z_score,
-        cells=_cells(arguments, fitted.landmarks, fitted.given),
-        progress=_progress(arguments),
+        cells=cells_of(arguments, fitted.landmarks, fitted.given),
+        progress=shows_progress(arguments),
     )
     write_h5ad(result, arguments.out)
     size = f"{result.n_obs} locations x {result.n_vars} genes"
@@ -113,10 +113,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
     fitted = load_fit(arguments.fit)
     found = cross_validate_fit(
         fitted,
-        _cells(arguments, fitted.landmarks, fitted.given),
+        cells_of(arguments, fitted.landmarks, fitted.given),
         outer=arguments.outer,
         checkpoint=arguments.checkpoint,
-        progress=_progress(arguments),
+        progress=shows_progress(arguments),
     )
     measure = "AUC" if fitted.settings.objective == "roc" else "correlation"
     print(outer_table(found.scores, arguments.show, measure))
@@ -189,13 +189,13 @@ def _inputs(arguments: argparse.Namespace) -> tuple[CellExpression, SpatialRefer
         )
 
     if is_table(arguments.reference) and arguments.reference.exists():
-        cells = _cells(arguments, np.array(possible_genes(read_table(arguments.reference)), dtype=object))
+        cells = cells_of(arguments, np.array(possible_genes(read_table(arguments.reference)), dtype=object))
         return cells, reference(cells.genes)
     atlas = reference(None)
-    return _cells(arguments, atlas.genes), atlas
+    return cells_of(arguments, atlas.genes), atlas
 
 
-def _cells(
+def cells_of(
     arguments: argparse.Namespace, landmarks: np.ndarray, given: GivenCells | None = None
 ) -> CellExpression:
     """The cells; what was not said is as in the fit, where there is one."""
@@ -261,6 +261,6 @@ def _location_weights(path: Path, locations: np.ndarray) -> np.ndarray:
     return numbers.iloc[:, 0].loc[list(map(str, locations))].to_numpy(np.float64)
 
 
-def _progress(arguments: argparse.Namespace) -> bool:
+def shows_progress(arguments: argparse.Namespace) -> bool:
     """Bars are for people: not into files or pipes."""
     return not arguments.quiet and sys.stderr.isatty()

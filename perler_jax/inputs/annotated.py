@@ -13,7 +13,7 @@ from perler_jax.inputs.interface import argument
 from perler_jax.inputs.labels import few
 from perler_jax.inputs.names import GeneNames, OtherNames
 
-__all__ = ["Part", "layer_names", "take"]
+__all__ = ["Part", "layer_names", "take", "var_of"]
 
 logger = logging.getLogger("perler_jax")
 
@@ -47,10 +47,17 @@ def take(adata: AnnData, part: Part, side: str) -> tuple[Any, np.ndarray, np.nda
         asked = argument("use_raw", True, side)
         raise PerlerInputError(f"expected .raw in the AnnData ({asked}); found none; leave it out")
     values = adata.raw.X if part.use_raw else _layer(adata, part.layer)
-    var = in_memory(adata.raw.var if part.use_raw else adata.var)
+    var = in_memory(var_of(adata, part))
     genes = np.asarray(var.index if part.gene_key is None else _column(var, part.gene_key), dtype=object)
     names = GeneNames(part.gene_key, part.use_raw, tuple(_others(adata, part)))
     return values, np.asarray(adata.obs_names, dtype=object), genes, names
+
+
+def var_of(source: Any, part: Part) -> Any:
+    """The table of genes that belongs to a part; None where the source is no AnnData."""
+    if not isinstance(source, AnnData):
+        return None
+    return source.raw.var if part.use_raw else source.var
 
 
 def layer_names(adata: AnnData) -> list[str]:

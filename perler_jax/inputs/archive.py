@@ -37,7 +37,7 @@ def write_archive(path: Any, content: dict[str, Any], *, kind: str, version: int
     Args:
         path: ends in .npz.
         content: values by name: arrays, plain scalars and texts, dicts of plain values, dataclasses of these
-            (taken apart field by field), or None (left out).
+            (taken apart field by field, or what their ``packed`` gives), or None (left out).
         kind: what the file is, refused on reading if another is wanted.
         version: of the layout.
 
@@ -101,7 +101,8 @@ def rebuild(name: str, nodes: dict[str, Any], plain: dict[str, Any], arrays: dic
     Where ``nodes`` names several types, the file says which; a field that it does not hold keeps its default.
     """
     if name in arrays:
-        return arrays[name]
+        unpacked = getattr(nodes.get(name), "unpacked", None)
+        return arrays[name] if unpacked is None else unpacked(arrays[name])
     if name not in nodes or name not in plain:
         return plain.get(name)
     possible = nodes[name] if isinstance(nodes[name], tuple) else (nodes[name],)
@@ -117,7 +118,9 @@ def _flatten(value: Any, name: str, arrays: Arrays, plain: dict[str, Any]) -> No
     """Arrays to the archive, everything else to the header."""
     if value is None:
         return
-    if dataclasses.is_dataclass(value):
+    if hasattr(value, "packed"):
+        arrays[name] = value.packed()
+    elif dataclasses.is_dataclass(value):
         plain[name] = type(value).__name__
         for field in dataclasses.fields(value):
             if field.init and field.metadata.get("saved", True):

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Shaped
 
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs import checks, storage
+from perler_jax.inputs.beside import Beside
 from perler_jax.inputs.labels import Names, as_gene_labels, as_labels, few, name_positions, positions
 from perler_jax.inputs.names import BY_INDEX, GeneNames
 from perler_jax.inputs.scale_reading import Reading
@@ -40,6 +41,7 @@ class CellExpression:
         names: where the names of genes are from, and what else they are called.
         marked: scale that the data themselves name; it counts where the values leave the question open.
         reading: how the values are read, and what decided it.
+        beside: annotation of cells and genes.
         survey: what the values were seen to be.
 
     Warns:
@@ -58,6 +60,7 @@ class CellExpression:
     names: GeneNames = BY_INDEX
     marked: str | None = None
     reading: Reading | None = None
+    beside: Beside | None = None
     survey: storage.Survey = field(init=False)
 
     def __post_init__(self) -> None:
@@ -160,7 +163,8 @@ class CellExpression:
         """
         rows = positions(cells, self.cells, "cell")
         values = self._read(slice(None), rows) if self.is_backed else self.values[rows]
-        return replace(self, values=values, cells=self.cells[rows])
+        beside = None if self.beside is None else self.beside.take(rows)
+        return replace(self, values=values, cells=self.cells[rows], beside=beside)
 
     @cached_property
     def _by_gene(self) -> Any:
@@ -195,6 +199,7 @@ class SpatialReference:
         axes: what is said of the axes (`SpatialAxes.plain`), for pictures.
         marked: scale that the data themselves name; it counts where the values leave the question open.
         reading: how the values are read, and what decided it.
+        beside: annotation of the locations.
 
     Warns:
         PerlerWarning: names of genes repeat and were made unique; none of them can be a landmark.
@@ -216,6 +221,7 @@ class SpatialReference:
     axes: dict[str, str] | None = None
     marked: str | None = None
     reading: Reading | None = None
+    beside: Beside | None = None
 
     def __post_init__(self) -> None:
         checks.require_matrix(self.values, "locations", "landmarks")
@@ -266,13 +272,9 @@ class SpatialReference:
         rows = positions(locations, self.locations, "location")
         where = None if self.coordinates is None else self.coordinates[rows]
         measured = None if self.measured is None else self.measured[rows]
-        return replace(
-            self,
-            values=self.values[rows],
-            locations=self.locations[rows],
-            coordinates=where,
-            measured=measured,
-        )
+        beside = None if self.beside is None else self.beside.take(rows)
+        part = {"values": self.values[rows], "locations": self.locations[rows], "coordinates": where}
+        return replace(self, **part, measured=measured, beside=beside)
 
     def drop_genes(self, genes: Names) -> "SpatialReference":
         """The reference without the named landmarks; every name must be present."""

@@ -12,8 +12,9 @@ from anndata import AnnData
 
 from perler_jax.choices import Missing
 from perler_jax.errors import PerlerInputError
-from perler_jax.inputs.annotated import Part, layer_names, take
+from perler_jax.inputs.annotated import Part, layer_names, take, var_of
 from perler_jax.inputs.axes import as_axes
+from perler_jax.inputs.beside import beside_of
 from perler_jax.inputs.checks import (
     require_coordinates,
     require_matrix,
@@ -83,7 +84,10 @@ def as_cells(
     if is_spatialdata(source):
         source = table_of(source, table, "cells")
     values, rows, columns, names = _labelled(source, part, cells, genes, "cells x genes")
-    expression = CellExpression(values, rows, columns, scale, layer, names, _mark(source, part))
+    beside = beside_of(source, genes=var_of(source, part))
+    expression = CellExpression(
+        values, rows, columns, scale, layer, names, _mark(source, part), beside=beside
+    )
     _mention_counts(source, part, expression.scale)
     seen = expression.survey
     if seen.empty is not None:
@@ -156,6 +160,7 @@ def as_reference(
         reference = _without_gaps(
             values, rows, columns, scale, normalisation, names, missing, _mark(source, part)
         )
+        reference = replace(reference, beside=beside_of(source))
         if isinstance(source, AnnData) and "spatial_axes" in source.uns:
             reference = replace(reference, axes=as_axes(source.uns["spatial_axes"]).plain())
     if coordinates is None:

@@ -94,7 +94,7 @@ def summarise(
         number = np.zeros(shape[0]) if predictor.source is None else effective_cells(predictor.source)
     about = {**fit.provenance(), "units": units_of(False, fit.preprocessing.scale), "meaning": MEANING}
     about |= {} if level is None else {"level": level}
-    result = result_shell(fit.reference, names, fit.landmarks, fit.scores, about)
+    result = result_shell(fit.reference, names, fit.landmarks, fit.scores, about, expression)
     result.X = values.pop("mean")
     result.layers.update(values)
     result.obs["effective_cells"] = np.asarray(number)
