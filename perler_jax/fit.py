@@ -264,6 +264,8 @@ class PerlerFit:
         return pd.Series(np.asarray(found), index=self.cell_names, name="foreign")
 
     transfer = later("labelling.transfer:transfer")
+    mapping = later("trust.mapping:mapping")
+    place = later("new_cells:place")
 
     def provenance(self) -> dict[str, Any]:
         """Plain values that say how the result was made, fit for ``uns`` and JSON."""

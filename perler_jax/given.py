@@ -20,11 +20,12 @@ from perler_jax.inputs.interface import argument
 from perler_jax.inputs.labels import few, near_misses
 from perler_jax.preprocessing import Preprocessing, preprocess_reference
 
-__all__ = ["GivenCells", "given_cells", "how_read", "same_cells"]
+__all__ = ["GivenCells", "given_cells", "how_read", "landmark_means", "read_as_given", "same_cells"]
 
 logger = logging.getLogger("perler_jax")
 
 _GENES = 48  # landmarks that are compared
+_AT_ONCE = 128  # landmarks that are made dense
 _TOLERANCE = 1e-3  # of log2 expression: rounding of float16 at the most
 
 
@@ -41,6 +42,7 @@ class GivenCells:
         genes: landmarks that are compared.
         means: of these in log2(1 + x), over the cells.
         contrasts: likewise, each cell with a sign of its own: values in another order differ.
+        centres: means of all landmarks of the fit: what new cells are centred by. None in older files.
     """
 
     scale: str
@@ -51,6 +53,7 @@ class GivenCells:
     genes: Shaped[np.ndarray, " genes"]
     means: Float[np.ndarray, " genes"]
     contrasts: Float[np.ndarray, " genes"]
+    centres: Float[np.ndarray, " landmarks"] | None = None
 
 
 def how_read(
@@ -79,9 +82,20 @@ def given_cells(
     means, contrasts = _marks(cells, genes, preprocessing)
     reading = "" if cells.reading is None else cells.reading.sentence
     names = cells.names
-    return GivenCells(
-        cells.scale, reading, cells.layer, names.gene_key, names.use_raw, genes, means, contrasts
-    )
+    read = (cells.scale, reading, cells.layer, names.gene_key, names.use_raw)
+    return GivenCells(*read, genes, means, contrasts, landmark_means(cells, landmarks, preprocessing))
+
+
+def landmark_means(
+    cells: CellExpression, landmarks: Shaped[np.ndarray, " landmarks"], preprocessing: Preprocessing
+) -> Float[np.ndarray, " landmarks"]:
+    """Mean log2 expression of every landmark over the cells: what `cell_landmarks` takes off."""
+    found = np.empty(len(landmarks))
+    for start in range(0, len(landmarks), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        values = np.asarray(cells.dense(landmarks[some]), np.float64)
+        found[some] = preprocessing.apply(values).mean(axis=0)
+    return found
 
 
 def same_cells(
@@ -103,7 +117,7 @@ def same_cells(
             "expected the expression of the cells, found none: a saved fit does not hold it; "
             "give reconstruct(cells=...) or load_fit(path, cells=...)"
         )
-    cells = _read(source, given)
+    cells = read_as_given(source, given)
     found = pd.Index(cells.cells).get_indexer(pd.Index(names))
     missing = names[found < 0]
     if len(missing):
@@ -119,8 +133,8 @@ def same_cells(
     return cells
 
 
-def _read(source: Any, given: GivenCells | None) -> CellExpression:
-    """With the scale, the layer and the names of genes of the fit."""
+def read_as_given(source: Any, given: GivenCells | None) -> CellExpression:
+    """Cells, read with the scale, the layer and the names of genes of the fit."""
     if isinstance(source, CellExpression) or given is None:
         return as_cells(source)
     layer = given.layer

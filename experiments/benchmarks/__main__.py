@@ -18,7 +18,7 @@ from experiments.common import arguments, load_config, provenance, write_json
 
 _BENCHMARKS = (
     *("kernel", "arithmetic", "growth", "dense", "stages"),
-    *("devices", "job", "memory", "store", "largest"),
+    *("devices", "job", "memory", "store", "largest", "mapping"),
 )
 
 

@@ -43,6 +43,7 @@ _FLY = {"benchmark": "kernel", "cells": 1297}
 _LARGE = {"benchmark": "kernel", "cells": 20000}
 _BARE, _TILED = "em_pass / floor {clock}", "em_pass / tiled_floor {clock}"
 _LARGEST = {"benchmark": "largest"}
+_MAPPING = {"benchmark": "mapping"}
 
 TARGETS = (
     Target("EM pass over its floor, fly size, float32", _BARE, _FLY | {"dtype": "float32"}, high=1.5),
@@ -84,6 +85,8 @@ TARGETS = (
         "194,027 cells x 1549 locations x 1020 landmarks, ten folds", "total {clock}", _LARGEST, unit=" s"
     ),
     Target("the same, peak resident", "peak resident", _LARGEST, unit=" GB"),
+    Target("sparse mapping of 100k cells x 20k locations", "mapping {clock}", _MAPPING, high=180, unit=" s"),
+    Target("the same, peak resident", "mapping peak resident", _MAPPING, high=2, unit=" GB"),
 )
 
 

@@ -19,7 +19,15 @@ from perler_jax.evidence import CellEvidence
 from perler_jax.mixture import MappingParams
 from perler_jax.trust.rows import Tissue, expected_distances, posterior_rows, squared_distances
 
-__all__ = ["Place", "RowSummary", "credible_masks", "mass_radius", "mass_threshold", "summarise_rows"]
+__all__ = [
+    "Place",
+    "RowSummary",
+    "count_threshold",
+    "credible_masks",
+    "mass_radius",
+    "mass_threshold",
+    "summarise_rows",
+]
 
 
 class Place(NamedTuple):
@@ -73,6 +81,18 @@ def mass_threshold(
 
     def accept(threshold: Array) -> Array:
         return jnp.where(order >= threshold[:, None], rows, 0).sum(axis=1) >= needed
+
+    least = jnp.zeros(len(rows), order.dtype)
+    found = _bisect(accept, least, order.max(axis=1) + 1)
+    return jax.lax.bitcast_convert_type(found, rows.dtype)
+
+
+def count_threshold(rows: Float[Array, "cells locations"], count: int) -> Float[Array, " cells"]:
+    """The value of the entry number ``count`` of each row, from the largest one on; none is negative."""
+    order = _as_integers(rows)
+
+    def accept(threshold: Array) -> Array:
+        return jnp.sum(order >= threshold[:, None], axis=1) >= count
 
     least = jnp.zeros(len(rows), order.dtype)
     found = _bisect(accept, least, order.max(axis=1) + 1)

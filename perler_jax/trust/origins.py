@@ -144,6 +144,7 @@ class OriginPosterior:
         tempering: Tempering,
         midline: Midline | None = None,
         regions: np.ndarray | None = None,
+        shrink: Callable[[Any], Any] | None = None,
         progress: bool = False,
     ) -> Any:
         """Apply a function to tiles of cells, so that only one tile's rows of the posterior exist at a time.
@@ -155,10 +156,11 @@ class OriginPosterior:
             tempering: of the posterior.
             midline: where distances fold.
             regions: (regions, locations) masks.
+            shrink: what to keep of each tile's pytree of NumPy, called before the next tile is computed.
             progress: show a progress bar.
 
         Returns:
-            The pytree with leaves of NumPy (chosen, ...).
+            The pytree with leaves of NumPy (chosen, ...); with ``shrink``, what it made of each tile, a list.
         """
         count = max(1, math.ceil(len(rows) * len(self.locations) / _ROW_ELEMENTS))
         tile = math.ceil(len(rows) / min(count, len(rows)))
@@ -182,8 +184,11 @@ class OriginPosterior:
                     extra = [jnp.asarray(each[chosen]) for each in per_cell]
                     found = summarise(params, cells, reference, evidence, tissue, *extra)
                     n = min(tile, len(rows) - start)
-                    parts.append(jax.tree.map(lambda leaf, n=n: np.asarray(leaf[:n]), found))
+                    found = jax.tree.map(lambda leaf, n=n: np.asarray(leaf[:n]), found)
+                    parts.append(found if shrink is None else shrink(found))
                     bar.update(n)
+        if shrink is not None:
+            return parts
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
     def levels(
