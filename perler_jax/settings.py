@@ -46,7 +46,9 @@ class PerlerSettings:
             with tuned alpha and beta. With objective "roc" it is "mean": shares are learned by correlation.
         n_metagenes: dimensions of the shared space; lowered with a message where the data carry fewer.
         reduction: "plsc", "pca" or "none".
-        normalisation: of counts, "max_total", "median", "cp10k" or "none"; logs are left as they are.
+        normalisation: total to which counts are scaled: "median" of the totals (as scanpy does), "max_total"
+            (the largest, as the paper's data), "cp10k" or "none". Values that are normalised already are
+            brought to the same depth.
         covariance: of the distance, "fitted" (Eq. 23) or "pooled" (what the released program computed).
         learn_location_weights: learn pi by EM instead of fixing it.
         noise: how cells scatter around the mapped reference, "gaussian" or "student_t" (heavy tails).
@@ -70,7 +72,7 @@ class PerlerSettings:
     predictor: PredictorKind = "experts"
     n_metagenes: int = 60
     reduction: Reduction = "plsc"
-    normalisation: Normalisation = "max_total"
+    normalisation: Normalisation = "median"
     covariance: NamedCovariance = "fitted"
     learn_location_weights: bool = False
     noise: Noise = "gaussian"
@@ -115,7 +117,7 @@ class PerlerSettings:
     @classmethod
     def paper(cls) -> PerlerSettings:
         """Okochi et al. 2021, Eqs. 1-29, to the letter: one weighted mean, tuned alpha and beta."""
-        return cls(predictor="mean")
+        return cls(predictor="mean", normalisation="max_total")
 
     @classmethod
     def released(cls) -> PerlerSettings:

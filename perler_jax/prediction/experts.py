@@ -150,19 +150,17 @@ class Polish:
 _LEVELLED = Space(levels=False)
 _LEVELLED_POOLED = Space(levels=False, covariance="pooled")
 _NEIGHBOURS = Space(levels=False, neighbours=0.35)
-_POOLED_NEIGHBOURS = Space(covariance="pooled", neighbours=0.35)
 _RIDGE = 2.0  # beside a weighted mean: between 0.5 and 8 it hardly matters
 
 EXPERTS = (
     # The paper's weighted mean, over the range of alpha and beta in which data sets differ.
     *(Expert(Average(*point)) for point in ((0.5, 0.0), (0.15, 0.4), (0.05, 0.4), (0.015, 0.4), (0.0, 1.6))),
     Expert(Average(0.05, 0.0, _LEVELLED_POOLED)),
-    Expert(Average(0.05, 0.0, _POOLED_NEIGHBOURS)),
     # With what landmarks explain carried over by the map.
     *(Expert(Average(*point), _RIDGE) for point in ((0.15, 0.4), (0.015, 0.4), (0.0, 1.6))),
-    *(Expert(Average(*point, _LEVELLED), _RIDGE) for point in ((0.15, 0.4), (0.05, 0.4), (0.0, 3.2))),
+    *(Expert(Average(*point, _LEVELLED), _RIDGE) for point in ((0.05, 0.4), (0.0, 3.2))),
     Expert(Average(0.05, 0.0, _LEVELLED_POOLED), _RIDGE),
-    *(Expert(Average(*point, _NEIGHBOURS), _RIDGE) for point in ((0.3, 0.4), (0.05, 0.4))),
+    Expert(Average(0.3, 0.4, _NEIGHBOURS), _RIDGE),
     # The regression alone.
     *(Expert(ridge=ridge) for ridge in (2.0, 8.0)),
     *(Expert(ridge=ridge, levels=False) for ridge in (0.1, 0.5, 2.0)),
