@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
-from perler_jax.grams import LandmarkGrams, landmark_gram
+from perler_jax.grams import LandmarkGrams, blas_threads, landmark_gram
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.prediction.experts import Expert, Polish, Space
 from perler_jax.prediction.mixed_weights import MixedWeights, Points, stack_spaces
@@ -91,22 +91,23 @@ class ExpertScorer:
         """Products of polished predictions and map, gene by gene; NaN for genes that no fold holds out."""
         size = len(self.experts) * len(self.polishes) + 1
         found = np.full((self.cells.shape[1], size, size), np.nan)
-        for fold in progress(range(self.n_folds)):
-            make = functools.partial(self._fold_grams, fold)
-            name = f"experts-{fold:05d}"
-            made = make() if self.checkpoint is None else self.checkpoint.keep(name, make)
-            found[made["genes"]] = made["grams"]
+        with blas_threads(self.cells.shape[1]):
+            for fold in progress(range(self.n_folds)):
+                make = functools.partial(self._fold_grams, fold)
+                name = f"experts-{fold:05d}"
+                made = make() if self.checkpoint is None else self.checkpoint.keep(name, make)
+                found[made["genes"]] = made["grams"]
         return found
 
     def _fold_grams(self, fold: int) -> dict[str, np.ndarray]:
         genes, patterns = self.patterns(fold)
         grams = []
         for at, gene in enumerate(genes):
-            rows = np.concatenate([patterns[:, :, at], self.reference[None, :, gene]])
+            rows = np.concatenate([patterns[:, :, at], self.reference[None, :, gene].astype(np.float32)])
             if self.measured is not None:
                 rows = rows[:, self.measured[:, gene]]
             rows = rows - rows.mean(axis=1, keepdims=True)
-            grams.append(rows @ rows.T / rows.shape[1])
+            grams.append((rows @ rows.T / rows.shape[1]).astype(np.float64))
         return {"genes": genes, "grams": np.stack(grams)}
 
     def patterns(

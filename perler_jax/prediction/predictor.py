@@ -21,6 +21,7 @@ import pandas as pd
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from perler_jax.evidence import CellEvidence
+from perler_jax.grams import blas_threads
 from perler_jax.mixture import MappingParams
 from perler_jax.prediction.choice import Choice
 from perler_jax.prediction.experts import Average, Space
@@ -126,15 +127,18 @@ class Predictor:
         self, names: Shaped[np.ndarray, " genes"], values: Float[np.ndarray, "cells genes"]
     ) -> Float[np.ndarray, "locations genes"]:
         """What regressions and the map give, with what averages of the regressions' parts take away."""
-        own = pd.Index(self.names).get_indexer(names)
-        products = self.cells.T @ values / len(values)
         found = np.zeros((len(self.reference), values.shape[1]), self.dtype)
-        for regression, alone, corrected in self._regressions:
-            of_cells, of_reference = regression.coefficients(products, own)
-            beside = 0.0 if corrected is None else float(self.regressed.sum())
-            found += self._narrow_reference @ ((alone + beside) * of_reference).astype(self.dtype)
-            if corrected is not None:
-                found -= corrected @ of_cells.astype(self.dtype)
+        if not self._regressions:
+            return found
+        own = pd.Index(self.names).get_indexer(names)
+        with blas_threads(len(self.names)):
+            products = self.cells.T @ values / len(values)
+            for regression, alone, corrected in self._regressions:
+                of_cells, of_reference = regression.coefficients(products, own)
+                beside = 0.0 if corrected is None else float(self.regressed.sum())
+                found += self._narrow_reference @ ((alone + beside) * of_reference).astype(self.dtype)
+                if corrected is not None:
+                    found -= corrected @ of_cells.astype(self.dtype)
         return found
 
     def rest(
@@ -151,7 +155,8 @@ class Predictor:
 
     def polish(self, patterns: Float[np.ndarray, "locations genes"]) -> Float[np.ndarray, "locations genes"]:
         """The polishes, mixed."""
-        return self._polisher.mixed(patterns, self.choice.shares.polishes)
+        with blas_threads(len(self.names)):
+            return self._polisher.mixed(patterns, self.choice.shares.polishes)
 
     def polish_error(
         self, errors: Float[np.ndarray, "locations genes"]
