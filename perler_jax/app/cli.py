@@ -68,11 +68,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
         getattr(reports, arguments.command)(arguments)
     else:
-        from perler_jax.app import commands, onward_commands
+        from perler_jax.app import commands, onward_commands, positions_command
         from perler_jax.app.compiled import keep_compiled_programs
 
         keep_compiled_programs()
-        module = commands if hasattr(commands, arguments.command) else onward_commands
+        modules = (commands, onward_commands, positions_command)
+        module = next(each for each in modules if arguments.command in each.__all__)
         getattr(module, arguments.command)(arguments)
 
 

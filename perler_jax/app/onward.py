@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from perler_jax.app.options import add_cells
+from perler_jax.app.options import add_cells, at_least
 
 __all__ = ["add_onward"]
 
@@ -16,6 +16,14 @@ the probability of each, the likeliest, its probability and its entropy; of numb
 (a score, an age) the mean and its standard error. How sure it may be is learned on
 cells that play locations; what that reached is printed. Writes an h5ad with
 locations as rows: obs["transferred_NAME"] and obsm["transferred_NAME"]."""
+
+_POSITIONS = """\
+Says where each cell is from: the likeliest location, the mean of the coordinates,
+the number of locations in, and the radius of, the regions that hold it with 50 and
+90 % probability, the medoid, and the probability of named regions. The model's own
+posterior is too sure; by default it is made duller until disjoint sets of landmarks
+agree as they should. With --new, cells that the fit has not seen are put on its map
+with its parameters: the same landmarks on the same scale."""
 
 Command = Callable[..., argparse.ArgumentParser]
 
@@ -52,8 +60,68 @@ def add_onward(command: Command) -> None:
     transfer.add_argument(
         "-o", "--out", type=Path, required=True, metavar="LABELS.h5ad", help="file to write"
     )
+    _add_positions(command)
 
 
-def _add_fit_and_cells(parser: argparse.ArgumentParser) -> None:
+def _add_positions(command: Command) -> None:
+    positions = command(
+        "positions",
+        "FIT CELLS -o TABLE.csv",
+        "where cells are from; also cells that the fit has not seen",
+        _POSITIONS,
+        "perler-jax positions fit.npz cells.h5ad -o positions.csv --result cells_placed.h5ad",
+        "perler-jax positions fit.npz other.h5ad --new --temperature 2.1 -o positions.csv",
+        "perler-jax positions fit.npz cells.h5ad --regions layer -o positions.csv",
+    )
+    _add_fit_and_cells(positions, "the cells that were fitted, from the same file, or others with --new")
+    positions.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="TABLE.csv", help="table to write, a cell a row"
+    )
+    positions.add_argument(
+        "--new", action="store_true", help="CELLS are others than those of the fit: put them on its map"
+    )
+    positions.add_argument(
+        "--result",
+        type=Path,
+        metavar="CELLS.h5ad",
+        help="also write the cells (CELLS must be .h5ad) with all this in obs and obsm",
+    )
+    positions.add_argument(
+        "--mapping",
+        type=Path,
+        metavar="MAPPING.h5ad",
+        help="also write the probabilities, cells x locations, sparse",
+    )
+    positions.add_argument(
+        "--top",
+        type=at_least(1),
+        metavar="N",
+        help="of the mapping, keep at most N locations of each cell (default: what holds 95 %%)",
+    )
+    positions.add_argument(
+        "--temperature",
+        type=_temperature,
+        default="agreement",
+        metavar="NUMBER",
+        help="how much duller than the model's the posterior is; 1 is the model's (default: agreement, which "
+        "lets disjoint sets of landmarks say)",
+    )
+    positions.add_argument(
+        "--regions", metavar="NAME", help="column of obs of the reference: the probability of each value"
+    )
+    positions.add_argument(
+        "--midline",
+        metavar="AXIS[=AT]",
+        help="the tissue has mirror-image halves on both sides of this plane, such as x or x=0",
+    )
+
+
+def _temperature(text: str) -> float | str:
+    return text if text == "agreement" else float(text)
+
+
+def _add_fit_and_cells(
+    parser: argparse.ArgumentParser, cells: str = "the cells that were fitted, from the same file"
+) -> None:
     parser.add_argument("fit", type=Path, metavar="FIT", help="what `perler-jax fit` wrote")
-    add_cells(parser, "the cells that were fitted, from the same file")
+    add_cells(parser, cells)
