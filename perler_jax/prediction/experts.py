@@ -158,7 +158,7 @@ EXPERTS = (
     Expert(Average(0.05, 0.0, _LEVELLED_POOLED)),
     # With what landmarks explain carried over by the map.
     *(Expert(Average(*point), _RIDGE) for point in ((0.15, 0.4), (0.015, 0.4), (0.0, 1.6))),
-    *(Expert(Average(*point, _LEVELLED), _RIDGE) for point in ((0.05, 0.4), (0.0, 3.2))),
+    *(Expert(Average(*point, _LEVELLED), _RIDGE) for point in ((0.05, 0.4), (0.0, 1.6), (0.0, 3.2))),
     Expert(Average(0.05, 0.0, _LEVELLED_POOLED), _RIDGE),
     Expert(Average(0.3, 0.4, _NEIGHBOURS), _RIDGE),
     # The regression alone.
