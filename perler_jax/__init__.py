@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from perler_jax.perler import fit_perler
     from perler_jax.settings import PerlerSettings
     from perler_jax.simulation.simulate import SimulatedEmbryo, simulate_embryo
+    from perler_jax.spatial_export import to_spatialdata
 
 _WHERE = {
     "CellEvidence": "evidence",
@@ -48,6 +49,7 @@ _WHERE = {
     "read_reference": "inputs.io",
     "region_evidence": "evidence",
     "simulate_embryo": "simulation.simulate",
+    "to_spatialdata": "spatial_export",
 }
 
 __all__ = [
@@ -72,6 +74,7 @@ __all__ = [
     "read_reference",
     "region_evidence",
     "simulate_embryo",
+    "to_spatialdata",
 ]
 
 
