@@ -81,6 +81,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return package_version()
+    if name == "pl":  # `import perler_jax as pj` is enough for pj.pl.spatial
+        return import_module(f"{__name__}.pl")
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

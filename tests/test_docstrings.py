@@ -10,11 +10,11 @@ from types import FunctionType
 import pytest
 
 import perler_jax
-from perler_jax import inference, plotting, trust
+from perler_jax import inference, pl, plotting, trust
 from perler_jax.later import later
 from perler_jax.scores import metrics
 
-ROOMS = (perler_jax, trust, plotting, inference, metrics)
+ROOMS = (perler_jax, trust, plotting, pl, inference, metrics)
 ALIASES = {"Mirror", "View"}  # names of types, no functions
 WITH_METHODS = {"PerlerFit", "PerlerSettings", "CellPositions", "CellEvidence"}
 
