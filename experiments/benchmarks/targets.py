@@ -87,6 +87,8 @@ TARGETS = (
     Target("the same, peak resident", "peak resident", _LARGEST, unit=" GB"),
     Target("sparse mapping of 100k cells x 20k locations", "mapping {clock}", _MAPPING, high=180, unit=" s"),
     Target("the same, peak resident", "mapping peak resident", _MAPPING, high=2, unit=" GB"),
+    Target("labels of 100k cells at 20k locations", "transfer {clock}", _MAPPING, high=180, unit=" s"),
+    Target("the same, peak resident", "transfer peak resident", _MAPPING, high=2, unit=" GB"),
 )
 
 
