@@ -117,6 +117,16 @@ def test_what_makes_no_sense_is_refused(fit, arguments, words):
         fit.mapping(**arguments)
 
 
+def test_what_is_known_of_cells_and_locations_stays(fit):
+    reference = pj.simulate_embryo(seed=3, n_locations=120, n_cells=70, n_genes=40, n_landmarks=14).reference
+    reference.obs["side"] = np.where(reference.obsm["spatial"][:, 2] > 0, "dorsal", "ventral")
+    cells = fit.cells
+    again = pj.fit_perler(cells, reference, weights=WEIGHTS, progress=False)
+    found = again.mapping(fit.cell_names[[4, 1]], top=2)
+    assert list(found.var["side"]) == list(reference.obs["side"])
+    assert list(found.obs["true_location"]) == list(cells.beside.obs["true_location"].iloc[[4, 1]])
+
+
 def test_it_is_written_and_read(fit, tmp_path):
     import anndata as ad
 

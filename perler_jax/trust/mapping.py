@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
 from perler_jax.fit import PerlerFit
+from perler_jax.inputs.beside import plain_columns
 from perler_jax.inputs.labels import positions
 from perler_jax.mixture import MappingParams
 from perler_jax.settings import device_precision
@@ -55,10 +56,11 @@ def mapping(
         progress: show a progress bar.
 
     Returns:
-        AnnData (cells, locations). X: CSR; a row sums to what of the cell was kept, which is also in
-        ``obs["kept_mass"]``; ``obs["n_locations"]``: how many were kept; ``obs["foreign"]``: probability that
-        the cell is from none of them, where the fit knows such cells. ``varm["spatial"]``: coordinates of the
-        locations. ``uns["perler"]``: provenance, and ``mapping``, what was kept of what.
+        AnnData (cells, locations) with what ``obs`` of cells and reference say of them, in ``obs`` and
+        ``var``. X: CSR; a row sums to what of the cell was kept, which is also in ``obs["kept_mass"]``;
+        ``obs["n_locations"]``: how many were kept; ``obs["foreign"]``: probability that the cell is from none
+        of them, where the fit knows such cells. ``varm["spatial"]``: coordinates of the locations.
+        ``uns["perler"]``: provenance, and ``mapping``, what was kept of what.
 
     Raises:
         PerlerInputError: unknown cells, no cells, a mass or a number that makes no sense, weights that are to
@@ -190,12 +192,20 @@ def _annotated(
     of: str,
     tempering: Tempering,
 ) -> AnnData:
-    obs = pd.DataFrame(index=pd.Index(fit.cell_names[rows].astype(str)))
+    index = pd.Index(fit.cell_names[rows].astype(str))
+    beside = None if fit.cells is None else fit.cells.beside
+    obs = pd.DataFrame(index=index)
+    if beside is not None:
+        obs = plain_columns(beside.obs.iloc[rows].set_axis(index, axis=0))
     obs["kept_mass"] = np.asarray(matrix.sum(axis=1), np.float64).ravel()
     obs["n_locations"] = np.diff(matrix.indptr)
     if fit.em.params.foreign is not None:
         obs["foreign"] = fit.foreign.to_numpy()[rows]
-    found = AnnData(matrix, obs=obs, var=pd.DataFrame(index=pd.Index(fit.reference.locations.astype(str))))
+    places = pd.Index(fit.reference.locations.astype(str))
+    var = pd.DataFrame(index=places)
+    if fit.reference.beside is not None:
+        var = plain_columns(fit.reference.beside.obs.set_axis(places, axis=0))
+    found = AnnData(matrix, obs=obs, var=var)
     if fit.reference.coordinates is not None:
         found.varm["spatial"] = np.array(fit.reference.coordinates)
     limits = {"mass": mass, "top": top}
