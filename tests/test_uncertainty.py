@@ -128,7 +128,7 @@ def test_the_pass_needs_no_more_memory_than_a_plain_reconstruction():
 
 
 SETTINGS = {
-    "plain": PerlerSettings(n_metagenes=4, folds=6, predictor="mean"),
+    "plain": dataclasses.replace(PerlerSettings.paper(), n_metagenes=4, folds=6),
     "experts": PerlerSettings(n_metagenes=4, folds=6),
     "foreign": PerlerSettings(n_metagenes=4, folds=6, foreign_cells=True),
 }

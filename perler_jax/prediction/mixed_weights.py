@@ -11,11 +11,13 @@ coordinate more that holds sqrt(q_n - |m_n|^2) for cells and zero for locations.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from perler_jax._typing import pytree
@@ -175,6 +177,16 @@ class MixedWeights:
         points = Points(weights.alpha, weights.beta, jnp.zeros(1, jnp.int32))
         one = jnp.ones(1, cells.dtype)
         return cls(points, one, cells[:, None], locations[:, None], log_location_weights, **options)
+
+    def take(self, rows: Int[np.ndarray, " some"]) -> MixedWeights:
+        """The same of some of the cells."""
+        evidence, votes = self.evidence, self.votes
+        return dataclasses.replace(
+            self,
+            cells=jnp.asarray(np.asarray(self.cells)[rows]),
+            evidence=None if evidence is None else evidence.sample(rows, slice(None)),
+            votes=None if votes is None else jnp.asarray(np.asarray(votes)[rows]),
+        )
 
     @functools.cached_property
     def mix(self) -> Float[Array, "points locations"]:

@@ -84,6 +84,13 @@ class Predictor:
         """Cells and locations."""
         return len(self.cells), len(self.reference)
 
+    def take(self, rows: Int[np.ndarray, " some"]) -> Predictor:
+        """The same from some of the cells only; regressions keep the spread of landmarks over all cells."""
+        source = None if self.source is None else self.source.take(rows)
+        part = dataclasses.replace(self, source=source, cells=self.cells[rows])
+        vars(part).update(_regressions=self._regressions, _narrow_reference=self._narrow_reference)
+        return part
+
     @property
     def averaged(self) -> float:
         """Share of the averages: what the weights of `source` sum to at every location."""
@@ -133,25 +140,34 @@ class Predictor:
         own = pd.Index(self.names).get_indexer(names)
         with blas_threads(len(self.names)):
             products = self.cells.T @ values / len(values)
-            for regression, alone, corrected in self._regressions:
+            for regression, alone, is_beside in self._regressions:
                 of_cells, of_reference = regression.coefficients(products, own)
-                beside = 0.0 if corrected is None else float(self.regressed.sum())
-                found += self._narrow_reference @ ((alone + beside) * of_reference).astype(self.dtype)
-                if corrected is not None:
-                    found -= corrected @ of_cells.astype(self.dtype)
+                share = alone + (float(self.regressed.sum()) if is_beside else 0.0)
+                found += self._narrow_reference @ (share * of_reference).astype(self.dtype)
+                if is_beside:
+                    found -= self._averaged_landmarks @ of_cells.astype(self.dtype)
         return found
 
-    def rest(
+    def split(
         self, names: Shaped[np.ndarray, " genes"], values: Float[np.ndarray, "cells genes"]
-    ) -> Float[np.ndarray, "cells genes"]:
-        """What of the cells' expression the averages are left with, regressions taken off by their share."""
+    ) -> tuple[Float[np.ndarray, "cells genes"], Float[np.ndarray, "locations genes"]]:
+        """What averages are left with, regressions taken off by their share, and what the map carries over.
+
+        The weighted means of the first and the second make the prediction, where all averages have the same
+        share with a regression beside them; else nearly so.
+        """
+        carried = np.zeros((len(self.reference), values.shape[1]), self.dtype)
+        rest, own = values, pd.Index(self.names).get_indexer(names)
         beside, averaged = float(self.regressed.sum()), self.averaged
-        if not beside:
-            return values
-        own = pd.Index(self.names).get_indexer(names)
-        (regression,) = [each for each, _, corrected in self._regressions if corrected is not None]
-        of_cells, _ = regression.coefficients(self.cells.T @ values / len(values), own)
-        return values - beside / averaged * (self.cells @ of_cells)
+        with blas_threads(len(self.names)):
+            products = self.cells.T @ values / len(values)
+            for regression, alone, is_beside in self._regressions:
+                of_cells, of_reference = regression.coefficients(products, own)
+                share = alone + (beside if is_beside else 0.0)
+                carried += self._narrow_reference @ (share * of_reference).astype(self.dtype)
+                if is_beside:
+                    rest = rest - beside / averaged * (self.cells @ of_cells)
+        return rest, carried
 
     def polish(self, patterns: Float[np.ndarray, "locations genes"]) -> Float[np.ndarray, "locations genes"]:
         """The polishes, mixed."""
@@ -178,8 +194,8 @@ class Predictor:
         )
 
     @functools.cached_property
-    def _regressions(self) -> list[tuple[LandmarkRegression, float, np.ndarray | None]]:
-        """Each regression with its share alone, and averaged landmarks where it stands beside averages."""
+    def _regressions(self) -> list[tuple[LandmarkRegression, float, bool]]:
+        """Each regression with its share alone, and whether it stands beside averages."""
         alone: dict[tuple[float, bool], float] = {}
         beside: set[tuple[float, bool]] = set()
         for each, share in self.choice.used():
@@ -188,20 +204,20 @@ class Predictor:
                 continue
             alone[key] = alone.get(key, 0.0) + (share if each.average is None else 0.0)
             beside |= {key} if each.average is not None else set()
-        of_cells, of_reference = (side.T @ side / len(side) for side in (self.cells, self.reference))
-        found = []
-        for key, share in alone.items():
-            regression = prepare_regression(of_cells, of_reference, self.kept, ridge=key[0], levels=key[1])
-            found.append((regression, share, self._averaged_landmarks() if key in beside else None))
+        with blas_threads(len(self.names)):
+            of_cells, of_map = (side.T @ side / len(side) for side in (self.cells, self.reference))
+            found = []
+            for (ridge, levels), share in alone.items():
+                ready = prepare_regression(of_cells, of_map, self.kept, ridge=ridge, levels=levels)
+                found.append((ready, share, (ridge, levels) in beside))
         return found
 
+    @functools.cached_property
     def _averaged_landmarks(self) -> Float[np.ndarray, "locations landmarks"]:
         """sum_p r_p W_p y over the experts with a regression beside the average."""
         assert self.source is not None
-        source = dataclasses.replace(
-            self.source, shares=jnp.asarray(self.regressed, self.source.shares.dtype)
-        )
-        return np.asarray(source.total(self.padded(self.cells)))
+        shares = jnp.asarray(self.regressed, self.source.shares.dtype)
+        return np.asarray(dataclasses.replace(self.source, shares=shares).total(self.padded(self.cells)))
 
 
 class Mapped(NamedTuple):

@@ -87,7 +87,7 @@ def _draw(
     size: int,
 ) -> Float[np.ndarray, "draws locations genes"]:
     """One block of centred genes under all draws."""
-    rest, draws = predictor.rest(names, values), weights.shape[1]
+    (rest, _), draws = predictor.split(names, values), weights.shape[1]
     columns = (weights[:, :, None] * rest[:, None, :]).reshape(len(values), -1)
     totals = predictor.total(columns, width=size * draws).reshape(len(mass), draws, -1)
     # As far as the plain weighted mean of what is left would move, by its own weights.

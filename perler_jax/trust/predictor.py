@@ -68,12 +68,17 @@ def spread(
         is applied to it as well, which is an upper bound: neighbouring locations are averages of nearly the
         same cells.
     """
-    mean = predictor.predict(names, values, width=width)
     if predictor.source is None:
+        mean = predictor.predict(names, values, width=width)
         return Prediction(mean, np.zeros_like(mean))
-    rest = predictor.padded(predictor.rest(names, values), width)
-    error = np.asarray(standard_error(predictor.source, rest))[:, : values.shape[1]]
-    return Prediction(mean, predictor.polish_error(error))
+    n = values.shape[1]
+    width = width or n
+    rest = predictor.padded(predictor.split(names, values)[0], width)
+    both = jnp.concatenate([predictor.padded(values, width), rest], axis=1)  # one pass for both
+    total = predictor.source.total(both)
+    mean = np.asarray(total)[:, :n] + predictor.carried(names, values)
+    error = np.asarray(standard_error(predictor.source, rest, total[:, width:]))[:, :n]
+    return Prediction(predictor.polish(mean), predictor.polish_error(error))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,13 @@ from perler_jax.trust.predictor import (
     whole_predictor,
 )
 from perler_jax.trust.reliability_model import fit_reliability
-from perler_jax.trust.signals import SIGNALS, gene_signals, random_halves, reference_agreement
+from perler_jax.trust.signals import (
+    SIGNALS,
+    gene_signals,
+    random_halves,
+    reference_agreement,
+    split_predictor,
+)
 
 __all__ = ["gene_reliability"]
 
@@ -110,12 +117,12 @@ def _landmark_signals(
 ) -> pd.DataFrame:
     """Signals of every landmark from the fold that never saw it."""
     table = pd.DataFrame(np.nan, index=pd.Index(landmarks.names.astype(str)), columns=list(SIGNALS))
-    folds = fold_predictors(fit, landmarks, plain=True)
-    for genes, predictor in tqdm(
-        folds, desc="held-out landmarks", unit="fold", disable=not progress, leave=False
-    ):
-        values, coordinates = landmarks.cells[:, genes], fit.reference.coordinates
-        found = gene_signals(predictor, values, halves, coordinates, measured=landmarks.measured)
+    folds = zip(fold_predictors(fit, landmarks), fold_predictors(fit, landmarks, plain=True), strict=True)
+    bar = functools.partial(tqdm, desc="held-out landmarks", unit="fold", disable=not progress, leave=False)
+    for (genes, predictor), (_, plain) in bar(folds):
+        names, values = landmarks.names[genes], landmarks.cells[:, genes]
+        how = (split_predictor(predictor, halves), fit.reference.coordinates)
+        found = gene_signals(predictor, plain, names, values, *how, measured=landmarks.measured)
         table.iloc[genes] = pd.DataFrame(found)[list(SIGNALS)]
     return table
 
@@ -129,14 +136,16 @@ def _other_signals(
     progress: bool,
 ) -> pd.DataFrame:
     """Signals of genes that are no landmarks, block by block."""
-    predictor = whole_predictor(fit, expression, plain=True)
-    # Sums of all cells and of each half, and the patterns that are made of them in double precision.
-    size, blocks = gene_blocks(fit, expression, genes, columns=4 * (1 + halves.shape[1]))
-    coordinates, measured = fit.reference.coordinates, landmarks.measured
+    predictor, plain = (whole_predictor(fit, expression, plain=only) for only in (False, True))
+    # Values, and patterns of them in several forms.
+    size, blocks = gene_blocks(fit, expression, genes, columns=4)
+    how = (split_predictor(predictor, halves), fit.reference.coordinates)
     parts = [pd.DataFrame(columns=list(SIGNALS), dtype=float)]
     with tqdm(total=len(genes), desc="reliability", unit="gene", disable=not progress, leave=False) as bar:
         for names, _, values in blocks:
-            found = gene_signals(predictor, values, halves, coordinates, measured=measured, width=size)
+            found = gene_signals(
+                predictor, plain, names, values, *how, measured=landmarks.measured, width=size
+            )
             parts.append(pd.DataFrame(found, index=names.astype(str)))
             bar.update(len(names))
     return pd.concat(parts[1:] or parts)

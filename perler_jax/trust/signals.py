@@ -1,20 +1,22 @@
 """What the cells, the mapping and the reference say of how far a gene's prediction can be believed.
 
-None of it looks at the gene's own reference, so that it can be had for every gene of the cells. All signals
-are of the paper's weighted mean, whichever experts predict: what they say of those is learned.
+None of it looks at the gene's own reference, so that it can be had for every gene of the cells.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from perler_jax.prediction.predictor import Predictor
 from perler_jax.prediction.regression import regression_coefficients, standard_landmarks
 from perler_jax.reconstruction import zscore
 from perler_jax.scores.metrics import correlations, morans_i, pearson_by_gene
 
-__all__ = ["SIGNALS", "gene_signals", "random_halves", "reference_agreement"]
+__all__ = ["SIGNALS", "gene_signals", "random_halves", "reference_agreement", "split_predictor"]
 
 SIGNALS = ("split_half", "spatial_share", "morans_i", "agreement_predicted", "regression_agreement")
 
@@ -22,6 +24,7 @@ SIGNALS = ("split_half", "spatial_share", "morans_i", "agreement_predicted", "re
 _RIDGE = 2.0
 
 Patterns = Float[np.ndarray, "locations genes"]
+Half: TypeAlias = tuple[np.ndarray, Predictor]  # which cells, and what they predict with
 
 
 def random_halves(n_cells: int, splits: int, *, seed: int) -> Bool[np.ndarray, "cells splits"]:
@@ -32,8 +35,10 @@ def random_halves(n_cells: int, splits: int, *, seed: int) -> Bool[np.ndarray, "
 
 def gene_signals(
     predictor: Predictor,
+    plain: Predictor,
+    names: Shaped[np.ndarray, " genes"],
     values: Float[np.ndarray, "cells genes"],
-    halves: Bool[np.ndarray, "cells splits"],
+    halves: Sequence[tuple[Half, Half]],
     coordinates: Float[np.ndarray, "locations dimensions"] | None,
     *,
     measured: Bool[np.ndarray, "locations landmarks"] | None = None,
@@ -42,37 +47,41 @@ def gene_signals(
     """Signals of a block of genes; NaN where one is not defined (a gene that does not vary, no coordinates).
 
     Args:
-        predictor: of the plain weighted mean, of the fit or a fold, that has not seen the genes as landmarks.
+        predictor: of the fit or a fold, that has not seen the genes as landmarks.
+        plain: the paper's weighted mean of the same.
+        names: of the genes.
         values: centred log2 expression.
-        halves: from `random_halves`.
+        halves: of the predictor, from `split_predictor`.
         coordinates: of the locations.
         measured: whether each value of the landmarks' maps was measured; None: all were.
         width: pad the block to so many genes, see `Predictor.total`.
 
     Returns:
-        ``split_half``: correlation over locations of the patterns that two halves of the cells give, carried
-            to all cells by Spearman and Brown's formula; 0 where the halves disagree.
+        ``split_half``: correlation over locations of the patterns that two halves of the cells give, before
+            they are smoothed, carried to all cells by Spearman and Brown's formula; 0 where they disagree.
         ``spatial_share``: covariance of these patterns over the variance between cells: the share of that
             variance which location tells. The halves share no cell, so noise adds nothing to it on average.
         ``morans_i``: of the prediction. The weights make any prediction smooth: never read it alone.
         ``agreement_predicted``: correlation, over landmarks, of the gene's correlations with them among cells
             and of its predicted pattern's correlations with theirs in the reference.
-        ``regression_agreement``: correlation of the prediction with the pattern that a regression on
+        ``regression_agreement``: correlation of the weighted mean with the pattern that a regression on
             landmarks among the cells carries over through the reference.
     """
-    whole, first, second = _half_patterns(predictor, values, halves, width)
+    whole = predictor.predict(names, values, width=width)
     between = values.var(axis=0)
     products, agreed = np.zeros(len(between)), np.zeros(len(between))
-    for one, other in zip(first, second, strict=True):
-        products += ((one - one.mean(axis=0)) * (other - other.mean(axis=0))).mean(axis=0) / len(first)
-        agreed += pearson_by_gene(one, other) / len(first)
+    for pair in halves:
+        one, other = (_of_half(half, names, values, width) for half in pair)
+        products += ((one - one.mean(axis=0)) * (other - other.mean(axis=0))).mean(axis=0) / len(halves)
+        agreed += pearson_by_gene(one, other) / len(halves)
     halved = np.maximum(agreed, 0.0)
+    averaged = plain.total(values, width=width)
     return {
         "split_half": 2 * halved / (1 + halved),
         "spatial_share": np.divide(products, between, out=np.full(len(between), np.nan), where=between > 0),
         "morans_i": np.full(len(between), np.nan) if coordinates is None else morans_i(whole, coordinates),
         "agreement_predicted": _agreement(predictor, values, whole, measured),
-        "regression_agreement": pearson_by_gene(whole, _regressed(predictor, values)),
+        "regression_agreement": pearson_by_gene(averaged, _regressed(predictor, values)),
     }
 
 
@@ -94,26 +103,24 @@ def reference_agreement(
     return pearson_by_gene(*pairs)
 
 
-def _half_patterns(
-    predictor: Predictor, values: np.ndarray, halves: np.ndarray, width: int | None
-) -> tuple[Patterns, list[Patterns], list[Patterns]]:
-    """Patterns of all cells, of each first half and of each second one, from one pass."""
-    n, splits = values.shape[1], halves.shape[1]
-    columns = [np.ones((len(values), 1)), halves, values, *(values * half[:, None] for half in halves.T)]
-    made = predictor.total(np.concatenate(columns, axis=1), width=(1 + splits) * (1 + (width or n)))
-    totals = made.astype(np.float64)
-    mass, sums = totals[:, : 1 + splits], totals[:, 1 + splits : (1 + splits) * (1 + n)]
-    whole, *parts = np.split(sums, 1 + splits, axis=1)
-    # Where no cell of a half reaches a location its sum is zero as well.
-    first = [part / _positive(mass[:, [at]]) for at, part in enumerate(parts, start=1)]
-    second = [
-        (whole - part) / _positive(mass[:, [0]] - mass[:, [at]]) for at, part in enumerate(parts, start=1)
-    ]
-    return whole / _positive(mass[:, [0]]), first, second
+def split_predictor(
+    predictor: Predictor, halves: Bool[np.ndarray, "cells splits"]
+) -> list[tuple[Half, Half]]:
+    """The predictor from each half of the cells, for all blocks of genes.
+
+    Args:
+        predictor: of the fit or a fold.
+        halves: from `random_halves`.
+    """
+    parts = [tuple(np.flatnonzero(half) for half in (first, ~first)) for first in halves.T]
+    return [((one, predictor.take(one)), (other, predictor.take(other))) for one, other in parts]
 
 
-def _positive(mass: np.ndarray) -> np.ndarray:
-    return np.maximum(mass, np.finfo(np.float32).tiny)
+def _of_half(half: Half, names: np.ndarray, values: np.ndarray, width: int | None) -> Patterns:
+    """Patterns that half of the cells give, before they are smoothed."""
+    rows, own = half
+    rest, carried = own.split(names, values[rows] - values[rows].mean(axis=0))
+    return own.total(rest, width=width) + carried
 
 
 def _agreement(

@@ -27,6 +27,7 @@ __all__ = ["effective_cells", "standard_error"]
 def standard_error(
     source: MixedWeights,
     values: Float[Array, "cells values"],
+    total: Float[Array, "locations values"] | None = None,
     *,
     tiles: Tiles | None = None,
 ) -> Float[Array, "locations values"]:
@@ -36,10 +37,11 @@ def standard_error(
         source: the weights.
         values: what is averaged, e.g. centred log2 expression of a block of genes. Centre them: a variance
             loses its digits where means are large against it.
+        total: ``source.total(values)``, where it is known already.
         tiles: tile sizes; None chooses them.
     """
     squared = source.squared_total(_with_squares(values), tiles=tiles)
-    return _error(source.shares, source.total(values, tiles=tiles), squared)
+    return _error(source.shares, source.total(values, tiles=tiles) if total is None else total, squared)
 
 
 def effective_cells(source: MixedWeights, *, tiles: Tiles | None = None) -> Float[Array, " locations"]:
