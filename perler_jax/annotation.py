@@ -10,7 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from jaxtyping import Shaped
 
-from perler_jax.inputs.beside import plain_columns
+from perler_jax.inputs.beside import plain_columns, plain_index
 from perler_jax.inputs.data import CellExpression, SpatialReference
 
 __all__ = ["missing_record", "plain_fields", "result_shell", "units_of"]
@@ -40,7 +40,7 @@ def result_shell(
     found = scores.reindex(var.index)
     for column in ("held_out", "nested", "reconstruction"):
         var[f"score_{column}"] = found[column].to_numpy(np.float64)
-    shell = AnnData(obs=pd.DataFrame(index=pd.Index(reference.locations.astype(str))), var=var)
+    shell = AnnData(obs=pd.DataFrame(index=plain_index(reference.locations)), var=var)
     if reference.beside is not None:
         kept = reference.beside
         shell.obs = plain_columns(kept.obs.set_axis(shell.obs_names, axis=0))
@@ -57,7 +57,7 @@ def result_shell(
 
 def _var_of(expression: CellExpression | None, names: Shaped[np.ndarray, " genes"]) -> pd.DataFrame:
     """What the cells' table says of its genes, for some of them."""
-    index = pd.Index(names.astype(str))
+    index = plain_index(names)
     if expression is None or expression.beside is None or expression.beside.var is None:
         return pd.DataFrame(index=index)
     rows = pd.Index(expression.genes).get_indexer(names)

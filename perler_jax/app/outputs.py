@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from anndata import AnnData
+from anndata import AnnData, settings
 
 from perler_jax.errors import PerlerFileError
 from perler_jax.inputs.io import atomic_path
@@ -45,7 +45,11 @@ def check_folder(folder: Path) -> None:
 
 
 def write_h5ad(table: AnnData, path: Path) -> None:
-    """Write an AnnData, making the folder if needed; the object itself stays as it is."""
+    """Write an AnnData, making the folder if needed; the object itself stays as it is.
+
+    Texts are written as every reader of h5ad knows them, also by pandas 3, whose own kind older ones lack.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
+    plain = settings.override(allow_write_nullable_strings=False)
+    with atomic_path(path) as temporary, plain:
         table.write_h5ad(temporary, compression="gzip", convert_strings_to_categoricals=False)

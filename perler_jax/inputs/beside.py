@@ -18,7 +18,7 @@ from anndata.io import read_elem, write_elem
 from perler_jax.inputs.frames import in_memory
 from perler_jax.inputs.labels import few
 
-__all__ = ["Beside", "beside_of", "plain_columns"]
+__all__ = ["Beside", "beside_of", "plain_columns", "plain_index"]
 
 logger = logging.getLogger("perler_jax")
 
@@ -98,6 +98,11 @@ def beside_of(source: Any, *, genes: Any = None) -> Beside | None:
     }
     uns = {name: source.uns[name] for name in _KEPT if name in source.uns}
     return Beside(in_memory(source.obs), None if genes is None else in_memory(genes), obsm, uns)
+
+
+def plain_index(names: Any) -> pd.Index:
+    """Names as an index of objects, which every pandas has and anndata writes as every reader knows it."""
+    return pd.Index(np.asarray(names).astype(str).astype(object), dtype=object)
 
 
 def plain_columns(table: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
 from perler_jax.fit import PerlerFit
-from perler_jax.inputs.beside import plain_columns
+from perler_jax.inputs.beside import plain_columns, plain_index
 from perler_jax.inputs.labels import positions
 from perler_jax.mixture import MappingParams
 from perler_jax.settings import device_precision
@@ -192,7 +192,7 @@ def _annotated(
     of: str,
     tempering: Tempering,
 ) -> AnnData:
-    index = pd.Index(fit.cell_names[rows].astype(str))
+    index = plain_index(fit.cell_names[rows])
     beside = None if fit.cells is None else fit.cells.beside
     obs = pd.DataFrame(index=index)
     if beside is not None:
@@ -201,7 +201,7 @@ def _annotated(
     obs["n_locations"] = np.diff(matrix.indptr)
     if fit.em.params.foreign is not None:
         obs["foreign"] = fit.foreign.to_numpy()[rows]
-    places = pd.Index(fit.reference.locations.astype(str))
+    places = plain_index(fit.reference.locations)
     var = pd.DataFrame(index=places)
     if fit.reference.beside is not None:
         var = plain_columns(fit.reference.beside.obs.set_axis(places, axis=0))
