@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from experiments.freshness import imported_code
 from perler_jax.inputs.io import atomic_path
 
 __all__ = [
@@ -79,7 +80,7 @@ def peak_rss_gb() -> float:
 
 
 def provenance(seed: int, folder: Path | None = None) -> dict[str, Any]:
-    """Versions, machine, seed and data of a result."""
+    """Versions, machine, seed, data and code of a result: call it when the work is done."""
     import jax
 
     device = jax.devices()[0]
@@ -91,6 +92,7 @@ def provenance(seed: int, folder: Path | None = None) -> dict[str, Any]:
             "device": device.device_kind,
         },
         "seed": seed,
+        "code": imported_code(),
     }
     return found if folder is None else found | {"data_sha256": data_hash(folder)}
 

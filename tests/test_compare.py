@@ -55,7 +55,7 @@ def problem():
 def a_run(values, method=None, **positions):
     method = method or Method("m", "m", Path("m.py"))
     shape = 3, len(values)
-    return Run(method, "1", np.asarray(values), positions, np.ones(shape), np.ones(shape), 0.1)
+    return Run(method, "1", np.asarray(values), positions, np.ones(shape), np.ones(shape), 0.1, {})
 
 
 def test_nothing_of_a_held_out_gene_is_in_its_task(problem, tmp_path):
@@ -266,6 +266,15 @@ def test_a_stopped_method_goes_on_from_its_finished_fits(problem, tmp_path):
             np.testing.assert_array_equal(run.values, whole.values)
             assert run.peak_gb > 0.005
         np.testing.assert_array_equal(resumed.seconds, again.seconds)
+        record = json.loads((kept / "small" / "mine" / "code.json").read_text())
+        assert {"experiments/compare/serve.py", "experiments/compare/contract.py"} <= set(
+            record["files"].split()
+        )
+        assert run.code == record
+        older = json.dumps(record | {"sha256": "0"})
+        (kept / "small" / "mine" / "code.json").write_text(older)
+        with pytest.raises(RuntimeError, match="older ones"):
+            run_method(method, problem, tasks, kept)
         with pytest.raises(RuntimeError, match="found others"):
             run_method(replace(method, options={"shift": 1.0}), problem, tasks, kept)
 

@@ -28,6 +28,7 @@ def describe(scored: Scored, draws: int, seed: int) -> dict[str, Any]:
         "seconds_per_fold": float(run.seconds.sum() / folds),
         "cpu_seconds_per_fold": float(run.cpu_seconds.sum() / folds),
         "peak_gb": run.peak_gb,
+        "code": run.code,
     }
     for name, errors in scored.position_errors.items():
         found[f"position_error_{name}"] = float(np.median(errors))

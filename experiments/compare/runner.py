@@ -19,6 +19,7 @@ import numpy as np
 
 from experiments.compare.contract import save_cells, save_task
 from experiments.compare.problems import Problem
+from experiments.freshness import is_fresh
 
 __all__ = ["Method", "Run", "configured_methods", "missing", "prepared", "run_method", "user_method"]
 
@@ -80,6 +81,7 @@ class Run:
         seconds: (folds, candidates) wall time of fit and prediction.
         cpu_seconds: (folds, candidates) likewise, CPU time.
         peak_gb: highest resident memory of the process over all of it, with what it imports.
+        code: record of the code that ran (`imported_code`).
     """
 
     method: Method
@@ -89,6 +91,7 @@ class Run:
     seconds: np.ndarray
     cpu_seconds: np.ndarray
     peak_gb: float
+    code: dict[str, str]
 
 
 def configured_methods(config: dict[str, Any]) -> list[Method]:
@@ -159,7 +162,7 @@ def run_method(method: Method, problem: Problem, tasks: Sequence[Path], kept: Pa
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         if job["tasks"]:
             _spawn(method, folder)
-        return _collect(method, problem, outputs, (folder / "version.txt").read_text().strip())
+        return _collect(method, problem, outputs, folder)
 
 
 @contextmanager
@@ -179,6 +182,9 @@ def _work_folder(method: Method, problem: Problem, kept: Path | None) -> Iterato
         raise RuntimeError(
             f"expected fits of this method, these folds and data, found others: delete {folder}"
         )
+    code = folder / "code.json"
+    if code.exists() and not is_fresh(json.loads(code.read_text(encoding="utf-8")), _ROOT):
+        raise RuntimeError(f"expected fits by the code as it is, found older ones: delete {folder}")
     mark.write_text(digest.hexdigest())
     yield folder
 
@@ -194,7 +200,9 @@ def _spawn(method: Method, folder: Path) -> None:
         raise RuntimeError(said.read_text() if said.exists() else f"exit code {done.returncode}: {tail}")
 
 
-def _collect(method: Method, problem: Problem, outputs: list[list[Path]], version: str) -> Run:
+def _collect(method: Method, problem: Problem, outputs: list[list[Path]], folder: Path) -> Run:
+    version = (folder / "version.txt").read_text(encoding="utf-8").strip()
+    code = json.loads((folder / "code.json").read_text(encoding="utf-8"))
     shape = len(outputs), len(method.knobs)
     values = np.full((shape[1], len(problem.coordinates), len(problem.genes)), np.nan, np.float32)
     seconds, cpu_seconds = np.zeros(shape), np.zeros(shape)
@@ -211,7 +219,7 @@ def _collect(method: Method, problem: Problem, outputs: list[list[Path]], versio
     positions = {
         name: np.stack(each).reshape(*shape, *each[0].shape) for name, each in places.items() if each
     }
-    return Run(method, version, values, positions, seconds, cpu_seconds, peak_gb)
+    return Run(method, version, values, positions, seconds, cpu_seconds, peak_gb, code)
 
 
 def _python(method: Method) -> Path:

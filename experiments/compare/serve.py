@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.compare.contract import Prediction, Task, load_cells, load_task
+from experiments.freshness import imported_code
 
 __all__ = ["main", "origins"]
 
@@ -37,7 +38,7 @@ def main(job_file: str) -> int:
         spec = importlib.util.spec_from_file_location("method", job["module"])
         assert spec is not None
         assert spec.loader is not None
-        method = importlib.util.module_from_spec(spec)
+        method = sys.modules["method"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(method)
         version = method.version() if hasattr(method, "version") else platform.python_version()
         (folder / "version.txt").write_text(version, encoding="utf-8")
@@ -48,6 +49,7 @@ def main(job_file: str) -> int:
                 task, loaded = load_task(each["input"], cells), each["input"]
             assert task is not None
             _run(method.predict, task, each, job)
+            (folder / "code.json").write_text(json.dumps(imported_code()), encoding="utf-8")
     except Exception as error:
         (folder / "error.txt").write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
         traceback.print_exc()
