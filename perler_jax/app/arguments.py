@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from perler_jax.app.onward import add_onward
-from perler_jax.app.options import add_cells, add_fit, add_genes, add_outer, add_simulation, at_least
+from perler_jax.app.options import (
+    add_belief,
+    add_cells,
+    add_fit,
+    add_genes,
+    add_outer,
+    add_simulation,
+    at_least,
+)
 from perler_jax.versions import package_version
 
 __all__ = ["PROGRAM", "build_parser"]
@@ -182,6 +190,7 @@ def build_parser() -> argparse.ArgumentParser:
     reconstruct.add_argument(
         "--z-score", action="store_true", help="each gene with mean 0 and variance 1 over the locations"
     )
+    add_belief(reconstruct, "always")
 
     explore = command(
         "explore",

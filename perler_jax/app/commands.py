@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from perler_jax.app.believable import believable_result, flag_counts
 from perler_jax.app.demo import run_demo
 from perler_jax.app.describe import describe_fit, is_table, outer_table, possible_genes
 from perler_jax.app.explore import read_result, write_explorer
@@ -81,10 +82,13 @@ def fit(arguments: argparse.Namespace) -> None:
             arguments.out.parent.mkdir(parents=True, exist_ok=True)
             fitted.save(arguments.out)
         if arguments.result is not None:
-            result = fitted.reconstruct(progress=progress)
+            wanted = {"trust": arguments.trust, "reliability": not arguments.no_reliability}
+            result = believable_result(fitted, **wanted, progress=progress)
             if first:
                 write_h5ad(result, arguments.result)
             written["and"] = str(arguments.result)
+            if flag_counts(result):
+                written["genes"] = f"{flag_counts(result)} (column flag of var, with reasons)"
         if first:
             print(as_lines(describe_fit(read_saved_fit(arguments.out)) | written))
 
@@ -93,15 +97,20 @@ def reconstruct(arguments: argparse.Namespace) -> None:
     """Reconstruct genes from a saved fit."""
     check_output(arguments.out, ".h5ad", [arguments.fit, arguments.cells, arguments.genes_file])
     fitted = load_fit(arguments.fit)
-    result = fitted.reconstruct(
+    result = believable_result(
+        fitted,
         _genes(arguments),
         standardise=arguments.z_score,
+        trust=arguments.trust,
+        reliability=not arguments.no_reliability,
         cells=cells_of(arguments, fitted.landmarks, fitted.given),
         progress=shows_progress(arguments),
     )
     write_h5ad(result, arguments.out)
     size = f"{result.n_obs} locations x {result.n_vars} genes"
     print(f"{arguments.out}  {size}, {result.uns['perler']['units']}")
+    if flag_counts(result):
+        print(f"genes  {flag_counts(result)} (column flag of var, with reasons)")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

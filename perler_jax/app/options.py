@@ -22,7 +22,7 @@ from perler_jax.choices import (
 )
 from perler_jax.settings import PerlerSettings
 
-__all__ = ["add_cells", "add_devices", "add_fit", "add_outer", "add_simulation", "at_least"]
+__all__ = ["add_belief", "add_cells", "add_devices", "add_fit", "add_outer", "add_simulation", "at_least"]
 
 
 def add_fit(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +43,7 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--result", type=Path, metavar="RESULT.h5ad", help="also write the patterns of all genes"
     )
+    add_belief(parser, "with --result")
     inputs = parser.add_argument_group("the reference")
     inputs.add_argument(
         "--coordinates",
@@ -234,6 +235,27 @@ def add_genes(parser: argparse.ArgumentParser, default: str) -> None:
     genes = parser.add_mutually_exclusive_group()
     genes.add_argument("--genes", metavar="NAME,NAME", help=f"which genes (default: {default})")
     genes.add_argument("--genes-file", type=Path, metavar="FILE", help="text file with one name per line")
+
+
+def add_belief(parser: argparse.ArgumentParser, when: str) -> None:
+    """What a result says of how far to believe it.
+
+    Args:
+        parser: of the command.
+        when: the options count.
+    """
+    group = parser.add_argument_group(
+        f"what to believe ({when})",
+        "Every gene has a flag (good, doubtful, poor) with its reason and the score\nto expect in var.",
+    )
+    group.add_argument(
+        "--trust",
+        action="store_true",
+        help="add standard errors and 90 %% intervals of every value, as layers (takes as long again)",
+    )
+    group.add_argument(
+        "--no-reliability", action="store_true", help="leave flags and reasons out: quicker for many genes"
+    )
 
 
 def add_simulation(parser: argparse.ArgumentParser, title: str) -> None:
