@@ -23,8 +23,9 @@ def result_shell(
     scores: pd.DataFrame,
     about: dict[str, Any],
     expression: CellExpression | None = None,
+    values: Any = None,
 ) -> AnnData:
-    """AnnData (locations, genes) without X, with all that the inputs said of locations and genes.
+    """AnnData (locations, genes), with all that the inputs said of locations and genes.
 
     Args:
         reference: locations, with coordinates for ``obsm["spatial"]`` where it has them; its ``obs``,
@@ -34,6 +35,7 @@ def result_shell(
         scores: per landmark; its ``held_out``, ``nested`` and ``reconstruction`` come to ``var``.
         about: plain values for ``uns["perler"]``.
         expression: of the cells, whose ``var`` is kept.
+        values: X; None: there is none yet.
     """
     var = _var_of(expression, names)
     var["is_landmark"] = np.isin(names, landmarks)
@@ -44,14 +46,15 @@ def result_shell(
     if reference.beside is not None:
         kept = reference.beside
         shell.obs = plain_columns(kept.obs.set_axis(shell.obs_names, axis=0))
-        for name, values in kept.obsm.items():
-            shell.obsm[name] = _aligned(values, shell.obs_names)
+        for name, each in kept.obsm.items():
+            shell.obsm[name] = _aligned(each, shell.obs_names)
         shell.uns.update(kept.uns)
     if reference.coordinates is not None:
         shell.obsm["spatial"] = np.array(reference.coordinates)
     if reference.axes is not None:
         shell.uns["spatial_axes"] = dict(reference.axes)
     shell.uns["perler"] = about | missing_record(reference)
+    shell.X = values
     return shell
 
 

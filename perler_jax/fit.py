@@ -266,6 +266,7 @@ class PerlerFit:
     transfer = later("labelling.transfer:transfer")
     mapping = later("trust.mapping:mapping")
     place = later("new_cells:place")
+    report = later("app.report:report")
 
     def provenance(self) -> dict[str, Any]:
         """Plain values that say how the result was made, fit for ``uns`` and JSON."""
@@ -294,7 +295,5 @@ class PerlerFit:
 
     def _annotate(self, values: np.ndarray | None, patterns: Patterns) -> AnnData:
         about = {**self.provenance(), "units": units_of(patterns.standardise, self.preprocessing.scale)}
-        sides = (self.reference, patterns.genes, self.landmarks, self.scores)
-        result = result_shell(*sides, about, patterns.expression)
-        result.X = values
-        return result
+        known = (self.landmarks, self.scores, about, patterns.expression)
+        return result_shell(self.reference, patterns.genes, *known, values)

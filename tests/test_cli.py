@@ -26,7 +26,18 @@ from perler_jax.inputs.intake import as_cells, as_reference
 from perler_jax.perler import fit_perler
 from perler_jax.settings import PerlerSettings
 
-COMMANDS = ("demo", "simulate", "fit", "reconstruct", "explore", "transfer", "positions", "evaluate", "info")
+COMMANDS = (
+    "demo",
+    "simulate",
+    "fit",
+    "reconstruct",
+    "explore",
+    "transfer",
+    "positions",
+    "report",
+    "evaluate",
+    "info",
+)
 SIZES = ["--seed", "4", "--cells", "120", "--locations", "150", "--genes", "60", "--landmarks", "12"]
 # As many metagenes as the tuned fit has, whose compiled program then serves all tests.
 QUICK = ["--weights", "0.1", "1", "--n-metagenes", "9"]

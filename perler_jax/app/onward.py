@@ -25,6 +25,12 @@ posterior is too sure; by default it is made duller until disjoint sets of landm
 agree as they should. With --new, cells that the fit has not seen are put on its map
 with its parameters: the same landmarks on the same scale."""
 
+_REPORT = """\
+Writes one HTML page on a fit: what was read, how well landmarks predict one another
+with a picture, what predicts, how many genes to believe and why, what to do next,
+and versions. With CELLS it judges every gene, which takes a minute; without them it
+takes seconds."""
+
 Command = Callable[..., argparse.ArgumentParser]
 
 
@@ -61,6 +67,7 @@ def add_onward(command: Command) -> None:
         "-o", "--out", type=Path, required=True, metavar="LABELS.h5ad", help="file to write"
     )
     _add_positions(command)
+    _add_report(command)
 
 
 def _add_positions(command: Command) -> None:
@@ -114,6 +121,19 @@ def _add_positions(command: Command) -> None:
         metavar="AXIS[=AT]",
         help="the tissue has mirror-image halves on both sides of this plane, such as x or x=0",
     )
+
+
+def _add_report(command: Command) -> None:
+    report = command(
+        "report",
+        "FIT [CELLS] -o REPORT.html",
+        "one page on a fit: scores, what to believe, what to do next",
+        _REPORT,
+        "perler-jax report fit.npz cells.h5ad -o report.html",
+    )
+    report.add_argument("fit", type=Path, metavar="FIT", help="what `perler-jax fit` wrote")
+    add_cells(report, "the cells that were fitted, from the same file", optional=True)
+    report.add_argument("-o", "--out", type=Path, required=True, metavar="REPORT.html", help="file to write")
 
 
 def _temperature(text: str) -> float | str:

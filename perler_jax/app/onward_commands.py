@@ -7,13 +7,14 @@ import argparse
 import pandas as pd
 from anndata import AnnData
 
-from perler_jax.app.commands import cells_of
+from perler_jax.app.advice import verdict
+from perler_jax.app.commands import cells_of, shows_progress
 from perler_jax.app.outputs import check_output, write_h5ad
 from perler_jax.errors import PerlerFileError
 from perler_jax.files import load_fit
 from perler_jax.inputs.tables import read_named
 
-__all__ = ["transfer"]
+__all__ = ["report", "transfer"]
 
 
 def transfer(arguments: argparse.Namespace) -> None:
@@ -27,6 +28,19 @@ def transfer(arguments: argparse.Namespace) -> None:
     write_h5ad(found, arguments.out)
     for name in [str(name) for name in (labels.columns if isinstance(labels, pd.DataFrame) else labels)]:
         print(_told(found, name))
+    print(f"written  {arguments.out}")
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Write the page."""
+    check_output(arguments.out, ".html", [arguments.fit, arguments.cells])
+    fitted = load_fit(arguments.fit)
+    cells = None
+    if arguments.cells is not None:
+        cells = cells_of(arguments, fitted.landmarks, fitted.given)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    fitted.report(arguments.out, cells=cells, progress=shows_progress(arguments))
+    print(verdict(fitted.scores, tuned=fitted.tuning is not None, area=fitted.settings.objective == "roc"))
     print(f"written  {arguments.out}")
 
 
