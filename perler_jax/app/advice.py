@@ -84,8 +84,8 @@ def next_steps(
         steps.append("Give the cells as well, to see which genes to believe: perler-jax report FIT CELLS.")
     elif flags.get("poor", 0) > flags.get("good", 0):
         steps.append(
-            f"{flags['poor']} genes are poor, most often because few cells show them: sort var by flag and "
-            "predicted, and read reason before you show a gene."
+            f"{flags['poor']} genes are poor: sort var by flag and predicted, and read the column reason "
+            "before you show a gene."
         )
     if not has_places:
         steps.append("Give coordinates of the locations: smoothing, radii and pictures need them.")

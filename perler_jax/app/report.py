@@ -71,7 +71,7 @@ def report(
         flags=counts,
     )
     made = fit.provenance()
-    read = {f"{side} were read as": str(told) for side, told in made["read_as"].items()}
+    read = {f"{side.replace('_', ' ')}, read as": str(told) for side, told in made["read_as"].items()}
     parts = [
         f'<p class="verdict">{html.escape(verdict(fit.scores, tuned=tuned, area=area))}</p>',
         _section("What to do next", f"<ol>{''.join(f'<li>{html.escape(each)}</li>' for each in steps)}</ol>"),
