@@ -360,7 +360,10 @@ def test_the_same_cells_in_another_order_and_among_others(saved, layered):
 def test_scale_and_layer_in_the_one_call(embryo, layered):
     by_layer = quick(layered, embryo.reference, cells_layer="counts").reconstruct().X
     by_logs = quick(layered, embryo.reference).reconstruct().X
-    np.testing.assert_allclose(by_logs, by_layer, atol=2e-3)
+    # One depth for both to 2 %, which is a shift of logarithms; the patterns are the same.
+    assert np.abs(by_logs - by_layer).max() < 0.03
+    shapes = [each - each.mean(axis=0) for each in (by_logs, by_layer)]
+    np.testing.assert_allclose(*shapes, atol=2e-3)
     with pytest.warns(PerlerWarning, match="taken as log2"):
         fit = quick(layered, embryo.reference, cells_scale="log2", reference_scale="linear")
     assert (fit.preprocessing.scale, fit.reference.scale) == ("log2", "linear")

@@ -35,7 +35,8 @@ def predict(cells: Cells, reference: Reference, genes: np.ndarray, knob: Any, *,
         "kernel_ridge": kernel_ridge,
         "low_rank_translation": low_rank_translation,
     }[baseline]
-    return method(cells, reference, genes, *([] if knob is None else knob))
+    knobs = knob if isinstance(knob, list | tuple) else [] if knob is None else [knob]
+    return method(cells, reference, genes, *knobs)
 
 
 def version() -> str:
