@@ -22,6 +22,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 PROBLEMS = {
     "fly": "fly embryo",
     "osmfish_split": "osmFISH, one half on the other",
+    "osmfish_allen": "Allen on osmFISH",
     "starmap_tasic": "Tasic on STARmap",
     "seqfish_tasic": "Tasic on seqFISH",
     "starmap_split": "STARmap, one half on the other",
