@@ -191,7 +191,7 @@ def _without(atlas: SpatialReference, keep: Bool[np.ndarray, " landmarks"]) -> S
 def _result(
     atlas: SpatialReference,
     landmarks: Shaped[np.ndarray, " landmarks"],
-    folds: list[Int[np.ndarray, " width"]],
+    folds: list[Int[np.ndarray, " _width"]],
     predicted: Float[np.ndarray, "locations landmarks"],
     nested: Float[np.ndarray, " landmarks"],
     settings: PerlerSettings,

@@ -66,7 +66,7 @@ class Problem:
     preprocessing: Preprocessing
     cells: Float[np.ndarray, "cells landmarks"]
     reference: Float[np.ndarray, "locations landmarks"]
-    folds: list[Int[np.ndarray, " width"]] | list
+    folds: list[Int[np.ndarray, " _width"]] | list
     n_metagenes: int
     grams: LandmarkGrams
     metagenes: MetageneMap

@@ -97,7 +97,7 @@ class HeldOutFits:
 
 def make_folds(
     n_landmarks: int, folds: int | None = None, *, seed: int = 0
-) -> list[Int[np.ndarray, " width"]]:
+) -> list[Int[np.ndarray, " _width"]]:
     """Split landmarks into folds whose sizes differ by at most one.
 
     Args:
@@ -118,7 +118,7 @@ def make_folds(
 def fit_held_out(
     cells: Float[np.ndarray, "cells landmarks"],
     reference: Float[np.ndarray, "locations landmarks"],
-    folds: list[Int[np.ndarray, " width"]] | list,
+    folds: list[Int[np.ndarray, " _width"]] | list,
     *,
     n_metagenes: int,
     reduction: Reduction = "plsc",

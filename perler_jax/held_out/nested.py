@@ -104,7 +104,7 @@ def nested_by_newton(
 def nested_by_refit(
     objective: Objective | WithSlopes,
     start: Params,
-    groups: Sequence[Int[np.ndarray, " width"]],
+    groups: Sequence[Int[np.ndarray, " _width"]],
     *,
     support: Any = constraints.positive,
     tolerance: float = 1e-4,

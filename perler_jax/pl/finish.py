@@ -30,15 +30,14 @@ def finish(ax: Axes, *, show: bool | None, save: Any) -> None:
     if save is not None:
         path = Path(save)
         path = path if path.suffix else path.with_suffix(".pdf")
-        known = sorted(ax.figure.canvas.get_supported_filetypes())
+        canvas = ax.figure.canvas  # of the whole figure, also where the axes lie in a part of it
+        known = sorted(canvas.get_supported_filetypes())
         if path.suffix[1:] not in known:
             raise PerlerFileError(
                 f"expected a picture that ends in one of .{', .'.join(known)}; found {path}; name it so"
             )
-        figure = ax.get_figure(root=True)
-        assert figure is not None
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=_RESOLUTION, bbox_inches="tight")
+            canvas.figure.savefig(temporary, dpi=_RESOLUTION, bbox_inches="tight")
     if show:
         from matplotlib import pyplot
 
