@@ -134,3 +134,45 @@ def test_info_of_what_cannot_be_read_says_what_to_do(tmp_path, capsys):
     (tmp_path / "x.rds").write_bytes(b"x")
     assert main(["info", str(tmp_path / "x.rds")]) == 2
     assert "zellkonverter::writeH5AD" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        (
+            "fit {a}/none.h5ad {a}/broken.h5ad -o {a}/fit.npz --location-weights {a}/none.csv",
+            "none.h5ad broken.h5ad none.csv",
+        ),
+        ("fit {a}/broken.h5ad {a}/none.csv -o {a}/fit.npz", "broken.h5ad none.csv"),
+        ("reconstruct {a}/none.npz {a}/broken.h5ad -o {a}/result.h5ad", "none.npz broken.h5ad"),
+        ("evaluate {a}/none.npz {a}/broken.h5ad --outer 2", "none.npz broken.h5ad"),
+        (
+            "transfer {a}/none.npz {a}/broken.h5ad --labels-table {a}/none.csv -o {a}/types.h5ad",
+            "none.csv none.npz broken.h5ad",
+        ),
+        ("positions {a}/none.npz {a}/broken.h5ad -o {a}/places.csv", "none.npz broken.h5ad"),
+        ("report {a}/none.npz {a}/broken.h5ad -o {a}/page.html", "none.npz broken.h5ad"),
+        (
+            "explore {a}/broken.h5ad --fit {a}/none.npz --genes-file {a}/none.txt -o {a}/page.html",
+            "broken.h5ad none.npz none.txt",
+        ),
+        ("info {a}/none.h5ad {a}/broken.h5ad", "none.h5ad broken.h5ad"),
+    ],
+)
+def test_all_files_that_cannot_be_read_are_named_at_once(tmp_path, capsys, line, named):
+    (tmp_path / "broken.h5ad").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    before = sorted(tmp_path.iterdir())
+    assert main(line.format(a=tmp_path).split()) == 2
+    told = capsys.readouterr().err
+    assert "Traceback" not in told
+    names = named.split()
+    assert f"{len(names)} files cannot be used: (1) " in told
+    assert [name for name in names if str(tmp_path / name) not in told] == []
+    assert sorted(tmp_path.iterdir()) == before, "nothing is written"
+
+
+def test_what_can_be_read_is_described_before_what_cannot(files, capsys):
+    assert main(["info", str(files / "none.h5ad"), str(files / "cells.h5ad")]) == 2
+    told = capsys.readouterr()
+    assert "50" in told.out
+    assert str(files / "none.h5ad") in told.err

@@ -224,10 +224,17 @@ def test_unrolled_half_stays_on_its_side_of_the_cut(ax, coordinates):
     offsets, values = dots(ax)
     assert offsets[:, 1].min() >= 0
     np.testing.assert_array_equal(offsets[:, 0], values)
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["ventral", "lateral", "dorsal"]
-    whole = plotting.plot_unrolled(beyond[:, 0].copy(), beyond, mirror=True, ax=Figure().subplots())
+    assert labels(ax) == ["bottom", "side", "top"], "a map that does not say what its sides are is no embryo"
+    pattern = beyond[:, 0].copy()
+    whole = plotting.plot_unrolled(pattern, beyond, axes=EMBRYO, mirror=True, ax=Figure().subplots())
     assert len(dots(whole)[0]) == 600
-    assert whole.get_yticklabels()[2].get_text() == "ventral"
+    assert labels(whole) == ["dorsal", "left", "ventral", "right", "dorsal"]
+    named = plotting.plot_unrolled(pattern, beyond, axes={"z": "basal:apical"}, ax=Figure().subplots())
+    assert labels(named) == ["basal", "side", "apical"]
+
+
+def labels(ax):
+    return [label.get_text() for label in ax.get_yticklabels()]
 
 
 def test_posterior_rings_the_most_probable_and_outlines_the_region(ax, coordinates):

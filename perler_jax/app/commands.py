@@ -13,20 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from perler_jax.app.believable import believable_result, flag_counts
 from perler_jax.app.demo import run_demo
-from perler_jax.app.describe import describe_fit, is_table, outer_table, possible_genes
+from perler_jax.app.describe import describe_fit, outer_table
 from perler_jax.app.explore import read_result, write_explorer
 from perler_jax.app.lines import as_lines
 from perler_jax.app.outputs import check_folder, check_output, write_h5ad
+from perler_jax.app.reading import fit_with_cells, inputs_of
+from perler_jax.app.unreadable import Unreadable
 from perler_jax.errors import PerlerFileError, PerlerInputError
 from perler_jax.files import load_fit
-from perler_jax.given import GivenCells
-from perler_jax.inputs.data import CellExpression, SpatialReference
-from perler_jax.inputs.io import atomic_path, read_cells, read_reference
-from perler_jax.inputs.tables import read_table
+from perler_jax.inputs.io import atomic_path
 from perler_jax.outer import cross_validate_fit
 from perler_jax.perler import fit_perler
 from perler_jax.saved_fit import read_saved_fit
@@ -34,7 +31,7 @@ from perler_jax.scale.devices import is_first_process, join_processes, request_c
 from perler_jax.settings import PerlerSettings
 from perler_jax.simulation.simulate import simulate_embryo
 
-__all__ = ["cells_of", "demo", "evaluate", "explore", "fit", "reconstruct", "shows_progress", "simulate"]
+__all__ = ["demo", "evaluate", "explore", "fit", "reconstruct", "shows_progress", "simulate"]
 
 
 def demo(arguments: argparse.Namespace) -> None:
@@ -65,14 +62,13 @@ def fit(arguments: argparse.Namespace) -> None:
         check_output(arguments.result, ".h5ad", inputs)
     settings = _settings(arguments)
     with _devices(arguments):
-        cells, reference = _inputs(arguments)
-        weights = arguments.location_weights
+        cells, reference, location_weights = inputs_of(arguments)
         progress = shows_progress(arguments) and is_first_process()
         fitted = fit_perler(
             cells,
             reference,
             settings=settings,
-            location_weights=None if weights is None else _location_weights(weights, reference.locations),
+            location_weights=location_weights,
             weights=None if arguments.weights is None else tuple(arguments.weights),
             progress=progress,
         )
@@ -96,14 +92,14 @@ def fit(arguments: argparse.Namespace) -> None:
 def reconstruct(arguments: argparse.Namespace) -> None:
     """Reconstruct genes from a saved fit."""
     check_output(arguments.out, ".h5ad", [arguments.fit, arguments.cells, arguments.genes_file])
-    fitted = load_fit(arguments.fit)
+    fitted, cells = fit_with_cells(arguments)
     result = believable_result(
         fitted,
         _genes(arguments),
         standardise=arguments.z_score,
         trust=arguments.trust,
         reliability=not arguments.no_reliability,
-        cells=cells_of(arguments, fitted.landmarks, fitted.given),
+        cells=cells,
         progress=shows_progress(arguments),
     )
     write_h5ad(result, arguments.out)
@@ -119,10 +115,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
         raise PerlerInputError("expected the file of cells after the fit with --outer; found none; name it")
     if arguments.out is not None:
         check_output(arguments.out, ".csv", [arguments.fit, arguments.cells])
-    fitted = load_fit(arguments.fit)
+    fitted, cells = fit_with_cells(arguments)
     found = cross_validate_fit(
         fitted,
-        cells_of(arguments, fitted.landmarks, fitted.given),
+        cells,
         outer=arguments.outer,
         checkpoint=arguments.checkpoint,
         progress=shows_progress(arguments),
@@ -140,11 +136,15 @@ def explore(arguments: argparse.Namespace) -> None:
     """Write the page that shows a result."""
     out = arguments.out or arguments.result.with_suffix(".html")
     check_output(out, ".html", [arguments.result, arguments.fit, arguments.genes_file])
+    with Unreadable() as unreadable:
+        result = unreadable.read(read_result, arguments.result)
+        fitted = None if arguments.fit is None else unreadable.read(load_fit, arguments.fit)
+        genes = unreadable.read(_genes, arguments)
     report = write_explorer(
-        read_result(arguments.result),
+        result,
         out,
-        fit=None if arguments.fit is None else load_fit(arguments.fit),
-        genes=_genes(arguments),
+        fit=fitted,
+        genes=genes,
         title=arguments.title,
         megabytes=arguments.megabytes,
         mirror=arguments.mirror,
@@ -180,50 +180,6 @@ def _settings(arguments: argparse.Namespace) -> PerlerSettings:
     return dataclasses.replace(start, **{name: value for name, value in given.items() if value is not None})
 
 
-def _inputs(arguments: argparse.Namespace) -> tuple[CellExpression, SpatialReference]:
-    """Both inputs; names of one tell which way round a table of the other lies."""
-
-    def reference(landmarks: np.ndarray | None) -> SpatialReference:
-        return read_reference(
-            arguments.reference,
-            coordinates=arguments.coordinates,
-            landmarks=landmarks,
-            layer=arguments.reference_layer,
-            gene_key=arguments.reference_gene_key,
-            use_raw=arguments.reference_use_raw,
-            table=arguments.reference_table,
-            scale=arguments.reference_scale,
-            normalisation=arguments.reference_normalisation,
-            missing=arguments.missing,
-        )
-
-    if is_table(arguments.reference) and arguments.reference.exists():
-        cells = cells_of(arguments, np.array(possible_genes(read_table(arguments.reference)), dtype=object))
-        return cells, reference(cells.genes)
-    atlas = reference(None)
-    return cells_of(arguments, atlas.genes), atlas
-
-
-def cells_of(
-    arguments: argparse.Namespace, landmarks: np.ndarray, given: GivenCells | None = None
-) -> CellExpression:
-    """The cells; what was not said is as in the fit, where there is one."""
-    layer, scale = arguments.layer, arguments.cells_scale
-    if given is not None:
-        layer = layer or (given.layer if arguments.cells.suffix == ".h5ad" else None)
-        scale = given.scale if scale == "auto" else scale
-    return read_cells(
-        arguments.cells,
-        landmarks=landmarks,
-        layer=layer,
-        scale=scale,
-        backed=arguments.backed,
-        gene_key=arguments.gene_key,
-        use_raw=arguments.use_raw,
-        table=arguments.table,
-    )
-
-
 def _genes(arguments: argparse.Namespace) -> list[str] | None:
     """Names that were asked for; None is all."""
     if arguments.genes is not None:
@@ -251,23 +207,6 @@ def _axis(told: str) -> tuple[str, str]:
     if not found:
         raise PerlerInputError(f"expected --axes such as x=anterior:posterior; found {told!r}")
     return name, ends
-
-
-def _location_weights(path: Path, locations: np.ndarray) -> np.ndarray:
-    """One number per location, by name."""
-    if not path.exists():
-        raise PerlerFileError(f"expected a file at {path}; found none; check the path")
-    table = read_table(path)
-    table.index = table.index.astype(str)
-    numbers = table.select_dtypes("number")
-    missing = [name for name in map(str, locations) if name not in table.index]
-    if numbers.shape[1] != 1 or missing or not table.index.is_unique:
-        raise PerlerInputError(
-            f"expected a header, the name of each location once and one column of numbers in {path}; found "
-            f"{numbers.shape[1]} columns of numbers and no row for {len(missing)} of {len(locations)} "
-            f"locations ({', '.join(missing[:3]) or 'names repeat'}); name the rows as the reference does"
-        )
-    return numbers.iloc[:, 0].loc[list(map(str, locations))].to_numpy(np.float64)
 
 
 def shows_progress(arguments: argparse.Namespace) -> bool:

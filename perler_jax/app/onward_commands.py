@@ -8,8 +8,10 @@ import pandas as pd
 from anndata import AnnData
 
 from perler_jax.app.advice import verdict
-from perler_jax.app.commands import cells_of, shows_progress
+from perler_jax.app.commands import shows_progress
 from perler_jax.app.outputs import check_output, write_h5ad
+from perler_jax.app.reading import fit_with_cells
+from perler_jax.app.unreadable import Unreadable
 from perler_jax.errors import PerlerFileError
 from perler_jax.files import load_fit
 from perler_jax.inputs.tables import read_named
@@ -20,11 +22,10 @@ __all__ = ["report", "transfer"]
 def transfer(arguments: argparse.Namespace) -> None:
     """Carry labels to the locations, write them, and say how they came out."""
     check_output(arguments.out, ".h5ad", [arguments.fit, arguments.cells, arguments.labels_table])
-    labels = _labels(arguments)
-    fitted = load_fit(arguments.fit)
-    found = fitted.transfer(
-        labels, kind=arguments.kind, cells=cells_of(arguments, fitted.landmarks, fitted.given)
-    )
+    with Unreadable() as unreadable:
+        labels = unreadable.read(_labels, arguments)
+        fitted, cells = fit_with_cells(arguments, unreadable)
+    found = fitted.transfer(labels, kind=arguments.kind, cells=cells)
     write_h5ad(found, arguments.out)
     for name in [str(name) for name in (labels.columns if isinstance(labels, pd.DataFrame) else labels)]:
         print(_told(found, name))
@@ -34,10 +35,10 @@ def transfer(arguments: argparse.Namespace) -> None:
 def report(arguments: argparse.Namespace) -> None:
     """Write the page."""
     check_output(arguments.out, ".html", [arguments.fit, arguments.cells])
-    fitted = load_fit(arguments.fit)
-    cells = None
-    if arguments.cells is not None:
-        cells = cells_of(arguments, fitted.landmarks, fitted.given)
+    if arguments.cells is None:
+        fitted, cells = load_fit(arguments.fit), None
+    else:
+        fitted, cells = fit_with_cells(arguments)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     fitted.report(arguments.out, cells=cells, progress=shows_progress(arguments))
     print(verdict(fitted.scores, tuned=fitted.tuning is not None, area=fitted.settings.objective == "roc"))

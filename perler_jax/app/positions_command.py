@@ -9,12 +9,13 @@ from typing import Any
 import anndata as ad
 import pandas as pd
 
-from perler_jax.app.commands import cells_of, shows_progress
+from perler_jax.app.commands import shows_progress
 from perler_jax.app.outputs import check_output, write_h5ad
+from perler_jax.app.reading import fit_with_cells
 from perler_jax.errors import PerlerInputError
-from perler_jax.files import load_fit
 from perler_jax.fit import PerlerFit
 from perler_jax.given import same_cells
+from perler_jax.inputs.data import CellExpression
 from perler_jax.inputs.io import atomic_path
 from perler_jax.inputs.labels import few
 from perler_jax.trust.agreement import calibrate_by_agreement
@@ -44,9 +45,10 @@ def positions(arguments: argparse.Namespace) -> None:
         )
     if arguments.top is not None and arguments.mapping is None:
         raise PerlerInputError("expected --mapping FILE with --top; found none; name it, or leave out --top")
-    fitted = load_fit(arguments.fit)
-    regions, midline = _regions(fitted, arguments.regions), _midline(arguments.midline)
-    fitted = _with_cells(arguments, fitted)
+    midline = _midline(arguments.midline)
+    fitted, cells = fit_with_cells(arguments)
+    regions = _regions(fitted, arguments.regions)
+    fitted = _with_cells(fitted, cells, new=arguments.new)
     progress = shows_progress(arguments)
     tempering = _tempering(arguments.temperature, fitted, progress)
     found = cell_positions(
@@ -71,10 +73,9 @@ def positions(arguments: argparse.Namespace) -> None:
         print(f"and      {arguments.mapping}")
 
 
-def _with_cells(arguments: argparse.Namespace, fitted: PerlerFit) -> PerlerFit:
+def _with_cells(fitted: PerlerFit, cells: CellExpression, *, new: bool) -> PerlerFit:
     """The fit with the cells that it was made of, or put onto new ones."""
-    cells = cells_of(arguments, fitted.landmarks, fitted.given)
-    if arguments.new:
+    if new:
         return fitted.place(cells)
     same = same_cells(cells, fitted.cell_names, fitted.preprocessing, fitted.given)
     return dataclasses.replace(fitted, cells=same)

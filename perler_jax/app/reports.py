@@ -7,6 +7,7 @@ import argparse
 from perler_jax.app.describe import describe_file, score_table
 from perler_jax.app.lines import as_lines
 from perler_jax.app.outputs import check_output
+from perler_jax.app.unreadable import Unreadable
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.io import atomic_path
 from perler_jax.saved_fit import read_saved_fit
@@ -34,11 +35,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
 def info(arguments: argparse.Namespace) -> None:
     """Print what files hold, and what two of them share."""
     names = []
-    for path in arguments.files:
-        pairs, genes = describe_file(path)
-        names += [] if genes is None else [set(genes)]
-        print(path)
-        print(as_lines(pairs, indent="  "))
+    with Unreadable() as unreadable:
+        for path in arguments.files:
+            described = unreadable.read(describe_file, path)
+            if described is None:
+                continue
+            pairs, genes = described
+            names += [] if genes is None else [set(genes)]
+            print(path)
+            print(as_lines(pairs, indent="  "))
     if len(names) == 2:
         shared = sorted(names[0] & names[1])
         some = f": {', '.join(shared[:5])}{', ...' if len(shared) > 5 else ''}" if shared else ""

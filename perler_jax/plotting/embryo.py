@@ -101,6 +101,7 @@ def plot_unrolled(
     values: Float[np.ndarray, " locations"],
     coordinates: Float[np.ndarray, "locations dimensions"],
     *,
+    axes: SpatialAxes | Mapping[str, Any] | None = None,
     mirror: Mirror = False,
     title: str | None = None,
     unit: str | None = None,
@@ -109,20 +110,22 @@ def plot_unrolled(
     scale_bar: Real | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw one pattern on the skin of an embryo laid flat: every location at once.
+    """Draw one pattern on the skin of a body laid flat: every location at once.
 
-    The skin is cut along the dorsal midline; the ventral midline is dashed. Anterior is left. Half an embryo
-    reaches from its ventral midline (bottom) to its dorsal one (top).
+    The skin is cut along the top (the dorsal midline of an embryo); the lower midline is dashed. Low x
+    (anterior) is left. Half a body reaches from its lower midline to its upper one.
 
     Args:
         values: one number per location.
         coordinates: as in ``plot_pattern``, three columns.
+        axes: what ``uns["spatial_axes"]`` of a result says: names of the sides, such as ventral and dorsal;
+            None: bottom, left, right, top.
         mirror: draw the other half too.
         title: text above.
         unit: what the values are; with it a labelled colour bar is drawn.
         limits: values at the ends of the colours. None: the extremes of the values.
         cmap: name of a perceptually uniform colour map.
-        scale_bar: length of a scale bar from anterior to posterior, micrometres.
+        scale_bar: length of a scale bar from anterior to posterior, units of the coordinates (micrometres).
         ax: axes to draw in; None makes a figure.
 
     Returns:
@@ -133,6 +136,8 @@ def plot_unrolled(
     distance = spacing(coordinates)
     discs = draw_discs(ax, values[rows], flat, distance, limits=limits, cmap=cmap)
     low, high = flat[:, 0].min() - 1.5 * distance, flat[:, 0].max() + 1.5 * distance
+    left, right = as_axes(axes).ends(1) or ("left", "right")
+    lower, upper = as_axes(axes).ends(2) or ("bottom", "top")
     both = bool(np.any(flat[:, 1] < -2 * distance))
     bottom = -reach if both else 0.0
     ax.axhline(0.0, color="white" if both else "0.6", lw=1, ls=(0, (4, 3)), zorder=3)
@@ -141,9 +146,7 @@ def plot_unrolled(
         ylim=(bottom - 1.5 * distance, reach + 1.5 * distance),
         aspect="equal",
         yticks=[-reach, -reach / 2, 0, reach / 2, reach] if both else [0, reach / 2, reach],
-        yticklabels=["dorsal", "left", "ventral", "right", "dorsal"]
-        if both
-        else ["ventral", "lateral", "dorsal"],
+        yticklabels=[upper, left, lower, right, upper] if both else [lower, "side", upper],
         xticks=[],
     )
     ax.tick_params(length=0, labelsize=9)
