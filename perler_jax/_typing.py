@@ -12,9 +12,9 @@ from typing import TypeVar, dataclass_transform
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
-__all__ = ["Array", "Bool", "Float", "FloatArray", "Int", "Real", "Scalar", "pytree"]
+__all__ = ["Array", "Bool", "Float", "FloatArray", "Int", "Real", "Scalar", "Shaped", "pytree"]
 
 T = TypeVar("T")
 

@@ -49,6 +49,8 @@ def result_shell(
         for name, each in kept.obsm.items():
             shell.obsm[name] = _aligned(each, shell.obs_names)
         shell.uns.update(kept.uns)
+    if reference.sections is not None:
+        shell.obs[reference.section_key or "section"] = pd.Categorical(reference.sections.astype(object))
     if reference.coordinates is not None:
         shell.obsm["spatial"] = np.array(reference.coordinates)
     if reference.axes is not None:

@@ -73,7 +73,7 @@ def predictor_of_fit(fit: Any, expression: CellExpression, *, plain: bool = Fals
         choice,
         mapped,
         (fit.landmarks, y, h),
-        coordinates=fit.reference.coordinates,
+        coordinates=fit.reference.places,
         neighbours=fit.neighbours,
         evidence=fit.evidence_on_device(),
         votes=fit.votes(),

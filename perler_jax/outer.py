@@ -151,7 +151,7 @@ def _read(cells: Any, reference: Any, options: dict[str, Any]) -> tuple[CellExpr
 
     expression = as_cells(cells, **take("cells_", "scale", "layer", "gene_key", "use_raw"))
     how = take("reference_", "scale", "layer", "gene_key", "use_raw", "normalisation")
-    return expression, as_reference(reference, **how, **take("", "coordinates", "missing"))
+    return expression, as_reference(reference, **how, **take("", "coordinates", "missing", "section_key"))
 
 
 def _fold(

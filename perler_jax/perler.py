@@ -65,6 +65,7 @@ def fit_perler(
     weights: tuple[float, float] | None = None,
     covariance: Any = None,
     missing: Missing = "refuse",
+    section_key: str | None = None,
     memory: Any = None,
     checkpoint: Any = None,
     progress: bool = True,
@@ -101,6 +102,9 @@ def fit_perler(
         missing: what becomes of NaN in the reference, values that were not measured: "refuse"; "drop" leaves
             out landmarks that have any; "fill" fills them in from the other landmarks (`as_reference`), and
             scores each landmark where it was measured.
+        section_key: column of the reference's ``obs`` that names the section of tissue that each location
+            lies in. All sections share one mapping; smoothing and neighbours never cross from one to
+            another, and their coordinates may repeat.
         memory: budget for what is held beyond the inputs, e.g. "1GB"; None takes what is fastest, which is
             little: cells x locations are never held.
         checkpoint: folder that keeps finished held-out fits and scores, so that the same call goes on from
@@ -137,6 +141,7 @@ def fit_perler(
                 totals=totals,
                 covariance=covariance,
                 missing=missing,
+                section_key=section_key,
             )
         kept = problem.checkpoint(checkpoint)
     warn_of_idle_card()

@@ -154,7 +154,7 @@ class Problem:
         if jax.process_count() > 1:
             raise PerlerInputError("expected no checkpoint with several processes: folders may differ")
         marks = (self.settings, self.log_location_weights, self.covariance, self.evidence)
-        given = [*marks] if self.measured is None else [*marks, self.measured]
+        given = [*marks, *(each for each in (self.measured, self.atlas.sections) if each is not None)]
         return open_checkpoint(folder, fingerprint(self.cells, self.reference, *given))
 
 
@@ -178,6 +178,7 @@ def prepare_problem(
     reference_use_raw: bool = False,
     coordinates: Any = None,
     missing: Missing = "refuse",
+    section_key: str | None = None,
 ) -> Problem:
     """Check and align everything that `fit_perler` was given; arguments and errors are its own."""
     expression = as_cells(
@@ -192,6 +193,7 @@ def prepare_problem(
         gene_key=reference_gene_key,
         use_raw=reference_use_raw,
         missing=missing,
+        section_key=section_key,
     )
     landmarks = align_landmarks(expression, atlas)
     measured = atlas.measured_at(landmarks)

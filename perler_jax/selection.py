@@ -167,7 +167,7 @@ def expert_scorer(
     checkpoint: Checkpoint | None = None,
 ) -> ExpertScorer:
     """What compares all experts that the data allow, on the held-out fits with and without levels."""
-    neighbours, coordinates = problem.neighbours, problem.atlas.coordinates
+    neighbours, coordinates = problem.neighbours, problem.atlas.places
     covariance = problem.settings.covariance
     return ExpertScorer(
         {True: held_out, False: levelled},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 
 from perler_jax.errors import PerlerInputError
+from perler_jax.inputs.sections import apart, sections_of_result
 from perler_jax.inputs.spatial_tables import EXTRA, is_spatialdata
 
 __all__ = ["to_spatialdata"]
@@ -26,7 +28,8 @@ def to_spatialdata(
         into: a SpatialData whose elements the reference's table annotated: the result annotates the same,
             location by location, and is added as one more table. None makes a new one of the
             positions.
-        name: of the table; with a new SpatialData, of the locations too ("perler_locations").
+        name: of the table; with a new SpatialData, of the locations too ("perler_locations"), of which every
+            section is an element of its own ("perler_locations_SECTION").
         radius: of the circles that locations are drawn as, in the unit of the coordinates; None: half the
             median distance of neighbours. Locations of three coordinates become points.
 
@@ -56,21 +59,25 @@ def to_spatialdata(
         raise PerlerInputError(
             "expected positions of the locations in obsm['spatial']; found none; give the fit coordinates"
         )
-    places, element = np.asarray(result.obsm["spatial"], np.float64), f"{name}_locations"
-    numbers = np.arange(len(places))
-    located: dict[str, Any]
-    if places.shape[1] == 2:
-        size = _half_spacing(places) if radius is None else radius
-        located = {
-            "shapes": {element: ShapesModel.parse(places, geometry=0, radius=size, index=pd.Index(numbers))}
-        }
-    else:
-        located = {"points": {element: PointsModel.parse(places)}}
+    places, sections = np.asarray(result.obsm["spatial"], np.float64), sections_of_result(result)
+    size = _half_spacing(apart(places, sections)) if radius is None else radius
+    element = np.full(len(places), f"{name}_locations", dtype=object)
+    if sections is not None:  # an element each: coordinates may be the same
+        element += np.array(["_" + re.sub(r"[^\w.-]", "_", each) for each in sections], dtype=object)
+    elements: dict[str, Any] = {}
+    for each in pd.unique(element):
+        numbers = np.flatnonzero(element == each)
+        if places.shape[1] == 2:
+            made = ShapesModel.parse(places[numbers], geometry=0, radius=size, index=pd.Index(numbers))
+        else:
+            made = PointsModel.parse(pd.DataFrame(places[numbers], numbers, ["x", "y", "z"]))
+        elements[each] = made
     table.uns.pop(_ATTRIBUTES, None)
-    table.obs["region"] = pd.Categorical([element] * len(places))
-    table.obs["instance_id"] = numbers
-    table = TableModel.parse(table, region=element, region_key="region", instance_key="instance_id")
-    return spatialdata.SpatialData(**located, tables={name: table})
+    table.obs["region"] = pd.Categorical(element)
+    table.obs["instance_id"] = np.arange(len(places))
+    table = TableModel.parse(table, region=list(elements), region_key="region", instance_key="instance_id")
+    kind = "shapes" if places.shape[1] == 2 else "points"
+    return spatialdata.SpatialData(**{kind: elements}, tables={name: table})
 
 
 def _check(into: Any, result: AnnData, name: str) -> None:

@@ -37,6 +37,7 @@ LAYERS = [
             "axes",
             "checks",
             "beside",
+            "sections",
             "data",
             "filling",
             "missing",

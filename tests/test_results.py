@@ -1,5 +1,6 @@
 """What a result holds is what the page says, and other programs open it."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -34,7 +35,10 @@ def result(fit):
 def test_every_field_of_the_record_is_in_the_table(fit, result):
     part = PAGE.read_text(encoding="utf-8").partition('## `uns["perler"]`')[2].partition("\n## ")[0]
     named = set(re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE))
+    halves = {"sections": fit.reference.beside.obs["half"].to_numpy(str), "section_key": "half"}
+    in_sections = dataclasses.replace(fit, reference=dataclasses.replace(fit.reference, **halves))
     found = set(result.uns["perler"]) | set(summarise(fit, ["gap1"]).uns["perler"])
+    found |= set(in_sections.provenance())
     assert named == found
 
 

@@ -18,6 +18,7 @@ from perler_jax.inputs.data import SpatialReference
 from perler_jax.inputs.frames import name_columns
 from perler_jax.inputs.intake import as_cells, as_reference
 from perler_jax.inputs.io import read_cells, read_reference
+from perler_jax.inputs.labels import few
 from perler_jax.inputs.places import places_elsewhere
 from perler_jax.inputs.readers.anndata_files import H5AD
 from perler_jax.inputs.readers.arrays import NPZ, open_npz
@@ -50,6 +51,7 @@ def describe_fit(fit: SavedFit) -> Pairs:
     pairs = {
         "cells": f"{_few(fit.cell_names)}, {fit.preprocessing.describe()['formula']}",
         "locations": f"{_few(fit.reference.locations)}, {_extent(fit.reference.coordinates)}",
+        **_sections(fit.reference),
         "landmarks": _few(fit.landmarks) + _gaps(fit.reference.measured_at(fit.landmarks)),
         "settings": ", ".join(changed) or "defaults",
         "metagenes": str(fit.n_metagenes),
@@ -68,6 +70,15 @@ def describe_fit(fit: SavedFit) -> Pairs:
         f"{stage.replace('_', '-')} {value:.1f}" for stage, value in fit.seconds.items()
     )
     return pairs
+
+
+def _sections(reference: SpatialReference) -> Pairs:
+    """Names and sizes of sections, where there are several."""
+    if reference.sections is None:
+        return {}
+    names, counts = np.unique(reference.sections, return_counts=True)
+    told = [f"{name} ({count})" for name, count in zip(names, counts, strict=True)]
+    return {"sections": f"{len(names)} ({reference.section_key}): {few(told)}"}
 
 
 def _shares(fit: SavedFit) -> Pairs:

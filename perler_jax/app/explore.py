@@ -16,13 +16,14 @@ from perler_jax._typing import Real
 from perler_jax.app.explorer.facts import help_text, pack_columns
 from perler_jax.app.explorer.page import Blobs, drawing_program, fill_page
 from perler_jax.app.explorer.quantities import SCALES, colour_stops, pack_quantities, short_unit
-from perler_jax.app.explorer.sides import sides_of, views_of
+from perler_jax.app.explorer.sides import section_labels, sides_of, views_of
 from perler_jax.app.explorer.top_cells import find_top_cells
 from perler_jax.errors import PerlerInputError
 from perler_jax.fit import PerlerFit
 from perler_jax.inputs.annotated import layer_names
 from perler_jax.inputs.axes import SpatialAxes, as_axes
 from perler_jax.inputs.io import atomic_path
+from perler_jax.inputs.sections import sections_of_result, side_by_side
 from perler_jax.inputs.tables import reading
 from perler_jax.plotting.canvas import spacing
 from perler_jax.versions import package_version
@@ -84,8 +85,8 @@ def write_explorer(
 
     Args:
         result: locations x genes, as ``PerlerFit.reconstruct`` returns it, with positions in
-            ``obsm["spatial"]``. Shown where they are there: the layers ``standard_error``, ``lower``,
-            ``upper``, and all columns of ``var`` and ``obs``.
+            ``obsm["spatial"]``; sections lie side by side. Shown where they are there: the layers
+            ``standard_error``, ``lower``, ``upper``, and all columns of ``var`` and ``obs``.
         path: the page.
         fit: the fit behind the result; with it a location names the cells that count most there.
         genes: names to show; None is all.
@@ -101,7 +102,8 @@ def write_explorer(
             no room for patterns; nothing is written.
     """
     program = drawing_program()
-    coordinates = _coordinates(result)
+    own, sections = _coordinates(result), sections_of_result(result)
+    coordinates = side_by_side(own, sections)
     solid = coordinates.shape[1] == 3
     frame = _axes(result, mirror, axes) if solid else SpatialAxes()
     if fit is not None:
@@ -120,6 +122,7 @@ def write_explorer(
             "mirror": frame.mirrored,
             "views": views_of(frame) if solid else [],
             "sides": sides_of(frame) if solid else [],
+            "sections": section_labels(coordinates, sections),
         },
         "first": _first(result),
         "columns": pack_columns(result.var, "gene", blobs),
@@ -129,6 +132,7 @@ def write_explorer(
             "locations": blobs.add("locations", list(map(str, result.obs_names))),
             "coordinates": blobs.add("coordinates", coordinates.astype(np.float32)),
         }
+        | ({} if sections is None else {"own": blobs.add("own", own.astype(np.float32))})
         | ({} if fit is None else _top_cells(fit, blobs)),
     }
     # Base64 makes four characters of three bytes. Per gene and quantity four numbers go beside the patterns.

@@ -53,6 +53,12 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         "REFERENCE: a key of obsm (X_spatial), or columns of obs or of the table (x,y or x,y,z)",
     )
     inputs.add_argument(
+        "--section-key",
+        metavar="COLUMN",
+        help="column of obs of the reference that names the section of tissue that each location lies in: "
+        "nothing is smoothed across sections, and their coordinates may repeat",
+    )
+    inputs.add_argument(
         "--location-weights",
         type=Path,
         metavar="TABLE",

@@ -37,6 +37,7 @@ def inputs_of(
             scale=arguments.reference_scale,
             normalisation=arguments.reference_normalisation,
             missing=arguments.missing,
+            section_key=arguments.section_key,
         )
 
     with Unreadable() as unreadable:

@@ -13,7 +13,8 @@ from jaxtyping import Bool, Shaped
 
 from perler_jax.errors import PerlerInputError, PerlerWarning
 from perler_jax.inputs.interface import argument
-from perler_jax.inputs.labels import few
+from perler_jax.inputs.labels import as_gene_labels, few
+from perler_jax.inputs.names import GeneNames
 from perler_jax.inputs.scale_reading import Reading, read_scale
 from perler_jax.inputs.scales import known_scale
 from perler_jax.inputs.storage import Survey, pieces, read_only, survey
@@ -113,6 +114,20 @@ def warn_of_empty_cells(empty: Bool[np.ndarray, " cells"], cells: Shaped[np.ndar
 def warn(message: str) -> None:
     """Warn the caller of the function that calls this."""
     warnings.warn(message, PerlerWarning, stacklevel=3)
+
+
+def unique_genes(texts: Any, what: str, expected: int, names: GeneNames) -> tuple[np.ndarray, GeneNames]:
+    """Unique names, and the record of them; repeats are told."""
+    genes, renamed = as_gene_labels(texts, what, expected)
+    if renamed:
+        repeated = sorted(set(renamed.values()))
+        example = next(new for new, old in renamed.items() if new != old)
+        warn(
+            f"expected unique {what} names; found {len(repeated)} repeated ({few(repeated)}); they were made "
+            f"unique as AnnData does ({example}), and none of them can be a landmark; merge or rename them "
+            "to use them"
+        )
+    return genes, names.with_renamed(renamed)
 
 
 def _finite_survey(values: Any, rows: np.ndarray, columns: np.ndarray) -> Survey:

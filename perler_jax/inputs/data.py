@@ -16,10 +16,11 @@ from jaxtyping import Bool, Float, Shaped
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs import checks, storage
 from perler_jax.inputs.beside import Beside
-from perler_jax.inputs.labels import Names, as_gene_labels, as_labels, few, name_positions, positions
+from perler_jax.inputs.labels import Names, as_labels, name_positions, positions
 from perler_jax.inputs.names import BY_INDEX, GeneNames
 from perler_jax.inputs.scale_reading import Reading
 from perler_jax.inputs.scales import ReferenceNormalisation, Scale, depth_normalisation
+from perler_jax.inputs.sections import apart, check_sections
 
 __all__ = ["CellExpression", "SpatialReference"]
 
@@ -67,7 +68,7 @@ class CellExpression:
         values = storage.plain(self.values)
         checks.require_matrix(values, "cells", "genes")
         cells = as_labels(self.cells, "cell", "row", values.shape[0])
-        genes, names = _genes(self.genes, "gene", values.shape[1], self.names)
+        genes, names = checks.unique_genes(self.genes, "gene", values.shape[1], self.names)
         if self.reading is None or self.scale != self.reading.scale:  # another scale was said since
             reading, survey = checks.settled_scale(self.scale, values, cells, genes, "cells", self.marked)
         else:
@@ -200,6 +201,8 @@ class SpatialReference:
         marked: scale that the data themselves name; it counts where the values leave the question open.
         reading: how the values are read, and what decided it.
         beside: annotation of the locations.
+        sections: (locations,) name of the section that each lies in; None: they are one.
+        section_key: column of ``obs`` that says so.
 
     Warns:
         PerlerWarning: names of genes repeat and were made unique; none of them can be a landmark.
@@ -222,12 +225,14 @@ class SpatialReference:
     marked: str | None = None
     reading: Reading | None = None
     beside: Beside | None = None
+    sections: Shaped[np.ndarray, " locations"] | None = None
+    section_key: str | None = None
 
     def __post_init__(self) -> None:
         checks.require_matrix(self.values, "locations", "landmarks")
         values = storage.read_only(storage.dense_float(self.values))
         locations = as_labels(self.locations, "location", "row", values.shape[0])
-        genes, names = _genes(self.genes, "landmark", values.shape[1], self.names)
+        genes, names = checks.unique_genes(self.genes, "landmark", values.shape[1], self.names)
         reading = self.reading
         if reading is None or self.scale != reading.scale:  # another scale was said since
             how = (self.scale, values, locations, genes, "reference", self.marked)
@@ -241,17 +246,28 @@ class SpatialReference:
         vars(self).update(values=values, locations=locations, genes=genes, coordinates=coordinates)
         vars(self).update(scale=reading.scale, reading=reading, normalisation=normalisation)
         vars(self).update(names=names, measured=measured)
+        if self.sections is not None:
+            vars(self).update(sections=check_sections(self.sections, genes, measured, coordinates))
 
     def __repr__(self) -> str:
         where = "no coordinates" if self.coordinates is None else f"{self.coordinates.shape[1]}D"
         size = f"{self.n_locations} locations x {len(self.genes)} landmarks"
         gaps = "" if self.measured is None else f", {(~self.measured).sum()} values not measured"
-        return f"SpatialReference({size}, {self.scale}{gaps}, {where})"
+        parts = "" if self.sections is None else f", {len(np.unique(self.sections))} sections"
+        return f"SpatialReference({size}, {self.scale}{gaps}, {where}{parts})"
 
     @property
     def n_locations(self) -> int:
         """Number of locations."""
         return len(self.locations)
+
+    @property
+    def places(self) -> Float[np.ndarray, "locations more"] | None:
+        """Coordinates for all that asks who is near whom: sections lie too far apart to be neighbours.
+
+        With sections there is one axis more than in ``coordinates``; None where there are no coordinates.
+        """
+        return None if self.coordinates is None else apart(self.coordinates, self.sections)
 
     @property
     def is_binary(self) -> bool:
@@ -273,25 +289,12 @@ class SpatialReference:
         where = None if self.coordinates is None else self.coordinates[rows]
         measured = None if self.measured is None else self.measured[rows]
         beside = None if self.beside is None else self.beside.take(rows)
+        sections = None if self.sections is None else self.sections[rows]
         part = {"values": self.values[rows], "locations": self.locations[rows], "coordinates": where}
-        return replace(self, **part, measured=measured, beside=beside)
+        return replace(self, **part, measured=measured, beside=beside, sections=sections)
 
     def drop_genes(self, genes: Names) -> "SpatialReference":
         """The reference without the named landmarks; every name must be present."""
         keep = np.delete(np.arange(len(self.genes)), name_positions(genes, self.genes, "landmark"))
         measured = None if self.measured is None else self.measured[:, keep]
         return replace(self, values=self.values[:, keep], genes=self.genes[keep], measured=measured)
-
-
-def _genes(texts: Any, what: str, expected: int, names: GeneNames) -> tuple[np.ndarray, GeneNames]:
-    """Unique names, and the record of them; repeats are told."""
-    genes, renamed = as_gene_labels(texts, what, expected)
-    if renamed:
-        repeated = sorted(set(renamed.values()))
-        example = next(new for new, old in renamed.items() if new != old)
-        checks.warn(
-            f"expected unique {what} names; found {len(repeated)} repeated ({few(repeated)}); they were made "
-            f"unique as AnnData does ({example}), and none of them can be a landmark; merge or rename them "
-            "to use them"
-        )
-    return genes, names.with_renamed(renamed)

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 __all__ = ["PENALTIES", "choose_penalty", "fill_gaps"]
 
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # in units of a gene's variance
+_PENALTY = 0.1  # where nothing can be set aside
 _SWEEPS = 30
 _SETTLED = 0.01  # largest change of a sweep, in standard deviations of a gene
 _ASKED, _STAND_INS = 24, 8  # genes whose gaps the penalty is chosen by, at most; genes that each is tried on
@@ -91,8 +92,10 @@ def choose_penalty(
         for other in rng.permutation(np.flatnonzero(there))[:_STAND_INS]:
             learn, test = ~gap & measured[:, other], gap & measured[:, other]
             used = there & (np.arange(z.shape[1]) != other)
+            if learn.sum() < 2 or not used.any():  # nowhere were both measured: nothing to learn from
+                continue
             errors += _errors(z[learn][:, used], z[learn, other], z[test][:, used], z[test, other])
-    return PENALTIES[int(errors.argmin())]
+    return PENALTIES[int(errors.argmin())] if errors.any() else _PENALTY
 
 
 def _errors(learn: np.ndarray, known: np.ndarray, test: np.ndarray, truth: np.ndarray) -> np.ndarray:

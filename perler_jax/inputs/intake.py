@@ -33,6 +33,7 @@ from perler_jax.inputs.missing import (
 from perler_jax.inputs.names import GeneNames
 from perler_jax.inputs.places import in_order, with_positions
 from perler_jax.inputs.scales import ReferenceNormalisation, Scale, known_scale
+from perler_jax.inputs.sections import check_sections, sections_of
 from perler_jax.inputs.spatial_tables import is_spatialdata, positions_of, table_of
 from perler_jax.inputs.storage import dense_float, gather, is_backed, plain
 
@@ -108,6 +109,7 @@ def as_reference(
     use_raw: bool = False,
     table: str | None = None,
     missing: Missing = "refuse",
+    section_key: str | None = None,
 ) -> SpatialReference:
     """Make a :class:`SpatialReference` from what users have.
 
@@ -131,6 +133,8 @@ def as_reference(
         missing: what becomes of NaN, values that were not measured: "refuse"; "drop" leaves out landmarks
             that have any; "fill" fills them in by ridge regression on the other landmarks, on the log2 scale,
             and keeps a mask, so that scores use measured values only. What was done is logged.
+        section_key: column of the AnnData's ``obs`` that names the section of tissue that each location lies
+            in. Coordinates may repeat between sections; nothing is smoothed across them.
 
     Returns:
         A labelled map: (locations, landmarks) values as they were given, with their scale and positions.
@@ -156,18 +160,24 @@ def as_reference(
                 coordinates = positions_of(whole, source)
         source, coordinates = with_positions(source, coordinates)
         values, rows, columns, names = _labelled(source, part, locations, genes, "locations x landmarks")
-        values = dense_float(gather(plain(values)))
+        values, beside = dense_float(gather(plain(values))), beside_of(source)
+        if section_key is not None:  # before anything is filled in
+            check_sections(sections_of(beside, section_key), columns, ~np.isnan(values), None)
         reference = _without_gaps(
             values, rows, columns, scale, normalisation, names, missing, _mark(source, part)
         )
-        reference = replace(reference, beside=beside_of(source))
+        reference = replace(reference, beside=beside)
         if isinstance(source, AnnData) and "spatial_axes" in source.uns:
             reference = replace(reference, axes=as_axes(source.uns["spatial_axes"]).plain())
-    if coordinates is None:
-        return reference
-    where = in_order(coordinates, reference.locations)
-    require_coordinates(where, reference.locations)
-    return replace(reference, coordinates=dense_float(where))
+    if coordinates is not None:
+        where = in_order(coordinates, reference.locations)
+        require_coordinates(where, reference.locations)
+        reference = replace(reference, coordinates=dense_float(where))
+    return reference if section_key is None else _in_sections(reference, section_key)
+
+
+def _in_sections(reference: SpatialReference, section_key: str) -> SpatialReference:
+    return replace(reference, sections=sections_of(reference.beside, section_key), section_key=section_key)
 
 
 def _without_gaps(

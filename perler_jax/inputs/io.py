@@ -77,6 +77,7 @@ def read_reference(
     use_raw: bool = False,
     table: str | None = None,
     missing: Missing = "refuse",
+    section_key: str | None = None,
 ) -> SpatialReference:
     """Read a reference map, and its coordinates, from files.
 
@@ -95,6 +96,7 @@ def read_reference(
         use_raw: likewise.
         table: likewise.
         missing: "refuse", "drop" or "fill": what becomes of values not measured (empty fields, NaN).
+        section_key: as of :func:`perler_jax.inputs.intake.as_reference`.
 
     Returns:
         A labelled map, as of :func:`perler_jax.inputs.intake.as_reference`.
@@ -115,6 +117,7 @@ def read_reference(
         scale=scale,
         normalisation=normalisation,
         missing=missing,
+        section_key=section_key,
         **part,
     )
 

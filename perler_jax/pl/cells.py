@@ -11,6 +11,7 @@ from perler_jax._typing import Real
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.labels import few
 from perler_jax.inputs.labels import positions as position_of
+from perler_jax.inputs.sections import side_by_side
 from perler_jax.pl.finish import finish
 from perler_jax.plotting.canvas import (
     EXPRESSION,
@@ -50,7 +51,8 @@ def positions(
         found: from `perler_jax.trust.cell_positions`. An AnnData that it annotated is drawn by
             ``pl.spatial(cells, color="origin_radius_90", basis="spatial_mean")``.
         cell: name or position of one cell: draw its posterior, with its credible region outlined.
-        at: "mean", "top" or "medoid": which place of a cell, where all are drawn.
+        at: "mean", "top" or "medoid": which place of a cell, where all are drawn; with several sections
+            there is no mean, and the first of the others is drawn.
         color: column of numbers of the table, such as "radius_90", "entropy" or "probability_NAME".
         mass: of the credible region of one cell.
         view: side from which a 3D map is seen.
@@ -71,7 +73,8 @@ def positions(
         raise PerlerInputError(
             "expected coordinates of the locations; found none; give them with the reference"
         )
-    where = np.asarray(fold(where, found.midline), np.float64)
+    sections = found.posterior.sections
+    where = side_by_side(np.asarray(fold(where, found.midline), np.float64), sections)
     if cell is not None:
         ax = _one(found, cell, where, mass, view, ax)
     else:
@@ -112,7 +115,12 @@ def _all(
     ax: Axes | None,
 ) -> Axes:
     places = {"mean": found.mean, "top": found.top, "medoid": found.medoid}
+    if at == "mean" and found.posterior.sections is not None:
+        at = "top"
     chosen = places.get(at)
+    if found.posterior.sections is not None and chosen is not None:  # as the tissue is drawn
+        column = found.table[f"{at}_location"].to_numpy(str)
+        chosen = where[position_of(column, found.posterior.locations, "location")]
     if chosen is None:
         known = [name for name, values in places.items() if values is not None]
         raise PerlerInputError(f"expected at= one of {', '.join(known)}; found {at!r}")

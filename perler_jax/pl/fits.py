@@ -77,6 +77,7 @@ def compare(
         predicted,
         _standard(predicted, measured) - _standard(measured, measured),
         np.asarray(where, np.float64),
+        sections=fit.reference.sections,
         view=seen,
         mirror=other_half,
         names=("map", "prediction", "prediction - map"),

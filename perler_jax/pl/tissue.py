@@ -14,6 +14,7 @@ from perler_jax._typing import Float, Real
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.axes import as_axes
 from perler_jax.inputs.labels import few
+from perler_jax.inputs.sections import sections_of_result, side_by_side
 from perler_jax.pl.colours import Colouring, colouring_of, palette_of
 from perler_jax.pl.finish import finish
 from perler_jax.plotting.canvas import (
@@ -22,6 +23,7 @@ from perler_jax.plotting.canvas import (
     draw_discs,
     draw_scale,
     frame_tissue,
+    name_sections,
     new_axes,
     spacing,
     tissue_size,
@@ -39,6 +41,7 @@ def spatial(
     color: str | Sequence[str] | None = None,
     *,
     basis: str = "spatial",
+    section_key: str | None = None,
     layer: str | None = None,
     view: View | None = None,
     mirror: Mirror | None = None,
@@ -61,6 +64,8 @@ def spatial(
             positions.
         color: gene or column of ``obs``, or several; None draws where the tissue is.
         basis: key of ``obsm`` with two or three coordinates.
+        section_key: column of ``obs`` that names sections, which are drawn side by side; None: as the
+            result's ``uns["perler"]`` says, or one.
         layer: values of genes from this layer in place of X, such as "standard_error".
         view: side from which a 3D map is seen, as in `perler_jax.plotting.plot_pattern`. None: an embryo, as
             its axes in ``uns["spatial_axes"]`` say, from the side, another map from the front.
@@ -86,7 +91,8 @@ def spatial(
         PerlerInputError: no such gene, column, layer or positions, or colours and titles of a wrong number.
         PerlerFileError: a path that cannot be written to.
     """
-    where = coordinates_of(adata, basis)
+    sections = sections_of_result(adata, section_key)
+    where = side_by_side(coordinates_of(adata, basis), sections)
     names = [color] if color is None or isinstance(color, str) else list(color)
     if not names:
         raise PerlerInputError("expected at least one gene or column of obs; found none")
@@ -101,9 +107,11 @@ def spatial(
     drawn = [None if name is None else colouring_of(adata, name, layer) for name in names]
     flat, rows = flatten(where, *side_of(adata.uns.get("spatial_axes"), where.shape[1], view, mirror))
     axes = [new_axes(ax, tissue_size(flat))] if len(names) == 1 else _grid(len(names), ncols, flat)
+    distance = spacing(where)
     for panel, colouring, text in zip(axes, drawn, titles, strict=True):
-        _draw(panel, adata, colouring, flat, rows, spacing(where), cmap, palette, (vmin, vmax), float(size))
-        panel.set_title(text or "")
+        _draw(panel, adata, colouring, flat, rows, distance, cmap, palette, (vmin, vmax), float(size))
+        name_sections(panel, flat, None if sections is None else sections[rows], distance)
+        panel.set_title(text or "", pad=6 if sections is None else 14)
         if scale_bar is not None:
             draw_scale(panel, scale_bar)
     finish(axes[0], show=show, save=save)

@@ -14,7 +14,7 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.ticker import MaxNLocator
 from scipy.spatial import cKDTree
 
-from perler_jax._typing import Float, Real
+from perler_jax._typing import Float, Real, Shaped
 
 __all__ = [
     "EXPRESSION",
@@ -22,6 +22,7 @@ __all__ = [
     "draw_discs",
     "draw_scale",
     "frame_tissue",
+    "name_sections",
     "new_axes",
     "panels",
     "spacing",
@@ -118,6 +119,28 @@ def frame_tissue(ax: Axes, flat: Float[np.ndarray, "locations 2"], distance: flo
     low, high = flat.min(0) - 1.5 * distance, flat.max(0) + 1.5 * distance
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
     ax.set_axis_off()
+
+
+def name_sections(
+    ax: Axes,
+    flat: Float[np.ndarray, "points 2"],
+    sections: Shaped[np.ndarray, " points"] | None,
+    distance: float,
+) -> None:
+    """The name of every section above it; nothing where there is one.
+
+    Args:
+        ax: where the tissue is drawn.
+        flat: positions as drawn, sections side by side.
+        sections: name of the section of each.
+        distance: between neighbours.
+    """
+    for name in [] if sections is None else np.unique(sections):
+        own = flat[sections == name]
+        middle, top = (own[:, 0].min() + own[:, 0].max()) / 2, own[:, 1].max() + _DIAMETER / 2 * distance
+        ax.annotate(
+            str(name), (middle, top), (0, 1), textcoords="offset points", ha="center", va="bottom", fontsize=8
+        )
 
 
 def tissue_size(

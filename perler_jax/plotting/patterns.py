@@ -6,18 +6,21 @@ Maps of three coordinates are drawn as seen from one side; flat tissue (two coor
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from perler_jax._typing import Bool, Float, Real
+from perler_jax._typing import Bool, Float, Real, Shaped
+from perler_jax.inputs.sections import side_by_side
 from perler_jax.plotting.canvas import (
     EXPRESSION,
     colour_bar,
     draw_discs,
     draw_scale,
     frame_tissue,
+    name_sections,
     new_axes,
     panels,
     spacing,
@@ -35,6 +38,7 @@ def plot_pattern(
     values: Float[np.ndarray, " locations"],
     coordinates: Float[np.ndarray, "locations dimensions"],
     *,
+    sections: Shaped[np.ndarray, " locations"] | None = None,
     view: View = "front",
     mirror: Mirror = False,
     ax: Axes | None = None,
@@ -49,6 +53,8 @@ def plot_pattern(
     Args:
         values: one number per location; NaN is light grey.
         coordinates: two columns (flat tissue) or three.
+        sections: name of the section that each location lies in; they are drawn side by side, each with its
+            name.
         view: side from which a 3D map is seen; flat tissue has none. "front" (x to the right, z up), "back",
             "left", "right", "top" and "bottom" draw all locations. The views of an embryo (x anterior to
             posterior, y across with the midline at 0, z up to dorsal) hide its far side; right and left count
@@ -68,6 +74,7 @@ def plot_pattern(
     Raises:
         PerlerInputError: coordinates with neither two nor three columns, or an unknown view.
     """
+    coordinates = side_by_side(coordinates, sections)
     flat, rows = flatten(coordinates, view, mirror)
     ax = new_axes(ax, tissue_size(flat))
     distance = spacing(coordinates)
@@ -76,8 +83,9 @@ def plot_pattern(
         limits = (known.min(), known.max()) if len(known) else None
     discs = draw_discs(ax, values[rows], flat, distance, limits=limits, cmap=cmap)
     frame_tissue(ax, flat, distance)
+    name_sections(ax, flat, None if sections is None else sections[rows], distance)
     if title is not None:
-        ax.set_title(title)
+        ax.set_title(title, pad=6 if sections is None else 14)
     if unit is not None:
         colour_bar(ax, discs, unit)
     if scale_bar is not None:
@@ -137,6 +145,7 @@ def plot_comparison(
     error: Float[np.ndarray, " locations"],
     coordinates: Float[np.ndarray, "locations dimensions"],
     *,
+    sections: Shaped[np.ndarray, " locations"] | None = None,
     view: View = "front",
     mirror: Mirror = False,
     names: tuple[str, str, str] = ("reference", "prediction", "error"),
@@ -152,6 +161,7 @@ def plot_comparison(
         error: a difference, drawn around zero (blue where too low, red where too high), or a standard error,
             which has no sign and is drawn from zero (pale) upward.
         coordinates: as in ``plot_pattern``.
+        sections: as in ``plot_pattern``.
         view: side from which an embryo is seen.
         mirror: draw the other half too.
         names: of the three panels.
@@ -162,7 +172,7 @@ def plot_comparison(
     Returns:
         The axes that were given, or new ones.
     """
-    width, height = tissue_size(flatten(coordinates, view, mirror)[0], 3.9)
+    width, height = tissue_size(flatten(side_by_side(coordinates, sections), view, mirror)[0], 3.9)
     ax = new_axes(ax, (3 * width, height + 0.2))
     largest = float(np.nanmax(np.abs(error)))
     signed = bool(np.nanmin(error) < 0)
@@ -173,12 +183,11 @@ def plot_comparison(
     )
     row = panels(ax, 1, 3, gap=(0.1, 0.0))[0]
     for panel, (values, cmap, limits), name, unit in zip(row, drawn, names, units, strict=True):
-        plot_pattern(
-            values, coordinates, view=view, mirror=mirror, ax=panel, unit=unit, limits=limits, cmap=cmap
-        )
-        panel.set_title(name, fontsize=10)
+        shared: dict[str, Any] = {"sections": sections, "view": view, "mirror": mirror, "ax": panel}
+        plot_pattern(values, coordinates, **shared, unit=unit, limits=limits, cmap=cmap)
+        panel.set_title(name, fontsize=10, pad=6 if sections is None else 14)
     if title is not None:
-        ax.set_title(title, pad=22)
+        ax.set_title(title, pad=22 if sections is None else 30)
     return ax
 
 

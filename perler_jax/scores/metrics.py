@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from scipy.special import rel_entr
 from scipy.stats import rankdata
 
-from perler_jax._typing import Bool, Float, Int
+from perler_jax._typing import Bool, Float, Int, Shaped
 from perler_jax.errors import PerlerInputError
 
 __all__ = [
@@ -189,7 +189,11 @@ def rmse_of_z_by_gene(prediction: Patterns, reference: Patterns) -> ByGene:
 
 
 def morans_i(
-    values: Patterns, coordinates: Float[np.ndarray, "locations dimensions"], *, n_neighbors: int = 6
+    values: Patterns,
+    coordinates: Float[np.ndarray, "locations dimensions"],
+    *,
+    n_neighbors: int = 6,
+    sections: Shaped[np.ndarray, " locations"] | None = None,
 ) -> ByGene:
     """Moran's I of each gene over the graph of nearest neighbours: 1 smooth, 0 random, below 0 alternating.
 
@@ -200,6 +204,8 @@ def morans_i(
         values: (locations, genes).
         coordinates: of the locations, in any unit.
         n_neighbors: of each location.
+        sections: name of the section that each location lies in: neighbours are of the same one, fewer where
+            it is smaller; None: they are one.
 
     Returns:
         (genes,).
@@ -211,18 +217,28 @@ def morans_i(
         raise PerlerInputError(
             f"Expected between 1 and {len(coordinates) - 1} neighbours (locations - 1), found {n_neighbors}."
         )
-    neighbours = cKDTree(coordinates).query(coordinates, k=n_neighbors + 1)[1]
+    centred = _centred(values)
+    lagged = np.zeros_like(centred)
+    codes = (
+        np.zeros(len(coordinates), int) if sections is None else np.unique(sections, return_inverse=True)[1]
+    )
+    for rows in (np.flatnonzero(codes == each) for each in range(codes.max() + 1)):
+        n = min(n_neighbors, len(rows) - 1)
+        neighbours = rows[_nearest_others(coordinates[rows], n)]
+        for column in neighbours.T:  # over neighbours (6), so nothing of size locations x genes x neighbours
+            lagged[rows] += centred[column] / n
+    squares = (centred**2).sum(0)
+    products = (centred * lagged).sum(0)
+    return np.divide(products, squares, out=np.full(squares.shape, np.nan), where=squares > 0)
+
+
+def _nearest_others(coordinates: np.ndarray, n: int) -> np.ndarray:
+    """(locations, n) nearest other locations of each."""
+    neighbours = cKDTree(coordinates).query(coordinates, k=n + 1)[1].reshape(len(coordinates), n + 1)
     # The location itself need not come first where several share a position: drop it by name, else the last.
     own = neighbours == np.arange(len(coordinates))[:, None]
     own[~own.any(1), -1] = True
-    neighbours = neighbours[~own].reshape(len(coordinates), n_neighbors)
-    centred = _centred(values)
-    lagged = np.zeros_like(centred)
-    for column in neighbours.T:  # over neighbours (6), so nothing of size locations x genes x neighbours
-        lagged += centred[column]
-    squares = (centred**2).sum(0)
-    products = (centred * lagged).sum(0) / n_neighbors
-    return np.divide(products, squares, out=np.full(squares.shape, np.nan), where=squares > 0)
+    return neighbours[~own].reshape(len(coordinates), n)
 
 
 def position_error(

@@ -87,6 +87,11 @@ def calibrate_on_cells(
     """
     posterior = fit if isinstance(fit, OriginPosterior) else OriginPosterior.of_fit(fit)
     where = _coordinates(posterior)
+    if posterior.sections is not None:
+        raise PerlerInputError(
+            "expected a reference of one section where cells have coordinates; found several, whose "
+            "coordinates may repeat; calibrate by agreement, or on the map"
+        )
     places = np.asarray(coordinates, np.float64)
     if places.shape != (len(posterior.cells), where.shape[1]):
         raise PerlerInputError(
@@ -195,8 +200,8 @@ def _some(candidates: np.ndarray, most: int, seed: int) -> np.ndarray:
 
 
 def _coordinates(posterior: OriginPosterior) -> Float[np.ndarray, "locations axes"]:
-    if posterior.coordinates is None:
+    if posterior.places is None:
         raise PerlerInputError(
             "expected coordinates of the locations, found none: give them with the reference"
         )
-    return posterior.coordinates
+    return posterior.places

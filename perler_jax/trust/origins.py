@@ -16,6 +16,7 @@ from tqdm import tqdm
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
 from perler_jax.fit import PerlerFit
+from perler_jax.inputs.sections import apart
 from perler_jax.mixture import MappingParams
 from perler_jax.settings import Precision, device_precision
 from perler_jax.trust.rows import Blur, Tissue, credible_levels, make_blur
@@ -71,6 +72,7 @@ class OriginPosterior:
         coordinates: (locations, axes), or None.
         evidence: what else is known of each cell.
         precision: of the work on the device.
+        sections: (locations,) name of the section that each lies in; None: they are one.
 
     Raises:
         PerlerInputError: if shapes do not fit each other.
@@ -84,6 +86,7 @@ class OriginPosterior:
     coordinates: Float[np.ndarray, "located axes"] | None = None
     evidence: CellEvidence | None = None
     precision: Precision = "float32"
+    sections: Shaped[np.ndarray, " located"] | None = None
 
     def __post_init__(self) -> None:
         n_cells, n_locations = len(self.cell_metagenes), len(self.reference_metagenes)
@@ -117,7 +120,13 @@ class OriginPosterior:
             coordinates=fit.reference.coordinates,
             evidence=fit.evidence,
             precision=fit.settings.dtype,
+            sections=fit.reference.sections,
         )
+
+    @property
+    def places(self) -> Float[np.ndarray, "located more"] | None:
+        """Coordinates in which sections lie too far apart to be neighbours, see `SpatialReference.places`."""
+        return None if self.coordinates is None else apart(self.coordinates, self.sections)
 
     def take_locations(self, rows: Int[np.ndarray, " chosen"]) -> OriginPosterior:
         """The same cells on a part of the map."""
@@ -134,6 +143,7 @@ class OriginPosterior:
             locations=self.locations[rows],
             coordinates=None if self.coordinates is None else self.coordinates[rows],
             evidence=evidence,
+            sections=None if self.sections is None else self.sections[rows],
         )
 
     def over_tiles(
@@ -212,7 +222,8 @@ class OriginPosterior:
     ) -> Tissue:
         masks = np.zeros((0, len(self.locations))) if regions is None else regions
         of_regions = jnp.asarray(masks, self.precision)
-        if self.coordinates is None:
+        places = self.places
+        if places is None:
             if tempering.spread > 0:
                 raise PerlerInputError(
                     "expected coordinates of the locations where a cell's place is spread, found none: give "
@@ -221,6 +232,6 @@ class OriginPosterior:
             return Tissue(None, of_regions)
         blur: Blur | None = None
         if tempering.spread > 0:
-            apart = jnp.asarray(self.coordinates, self.precision)
-            blur = make_blur(params, apart, jnp.asarray(tempering.spread, self.precision))
-        return Tissue(jnp.asarray(fold(self.coordinates, midline), self.precision), of_regions, blur)
+            unfolded = jnp.asarray(places, self.precision)
+            blur = make_blur(params, unfolded, jnp.asarray(tempering.spread, self.precision))
+        return Tissue(jnp.asarray(fold(places, midline), self.precision), of_regions, blur)

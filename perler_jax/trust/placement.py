@@ -31,8 +31,9 @@ class CellPositions:
             region that holds it and ``radius_q``, how far from the mode one must go to gather it;
             ``within_1_spacing``, ``within_2_spacings``, ``within_4_spacings``, the mass that near the mode;
             ``medoid_location``, the location with the smallest expected distance to the origin;
-            ``probability_<name>`` of every region. Without coordinates nothing that is a length.
-        mean: (cells, axes) posterior mean of the coordinates; None without coordinates.
+            ``probability_<name>`` of every region. Without coordinates nothing that is a length. With several
+            sections also ``top_section``; a radius is infinite where its mass lies in more than one.
+        mean: (cells, axes) posterior mean of the coordinates; None without them, or with several sections.
         top: (cells, axes) of the top location, likewise.
         medoid: (cells, axes) likewise; None also where it was not asked for.
         samples: (cells, samples) indices of locations drawn from the posterior.
@@ -154,7 +155,7 @@ class CellPositions:
             raw=cells.raw,
         )
         at = names.get_indexer(self.table.index)
-        samples = None if self.mean is None or not self.samples.size else self.sampled_coordinates()
+        samples = None if self.top is None or not self.samples.size else self.sampled_coordinates()
         flat = None if samples is None else samples.reshape(len(samples), -1)
         places = {"mean": self.mean, "top": self.top, "medoid": self.medoid, "samples": flat}
         for name, values in places.items():
@@ -180,6 +181,11 @@ class CellPositions:
 
     def _as_locations(self, truth: Any) -> Int[np.ndarray, " cells"]:
         given = np.asarray(truth)
+        if given.ndim == 2 and self.posterior.sections is not None:
+            raise PerlerInputError(
+                "expected names of locations, as coordinates may be those of several sections; found "
+                f"coordinates of shape {given.shape}; name the locations"
+            )
         if given.ndim == 2 and self.posterior.coordinates is not None:
             places = fold(given.astype(np.float64), self.midline)
             given = nearest_locations(places, fold(self.posterior.coordinates, self.midline))

@@ -50,6 +50,7 @@ def cell_positions(
             single cells, `calibrate_on_map`.
         masses: of the credible regions and radii.
         regions: mapping from a name to locations (names, positions or a mask), or one label per location.
+            None: the sections, where there are several.
         midline: for a tissue with mirror-image halves: lengths, means and places are then on one side.
         medoid: search the medoid; its work grows with cells x locations^2, so leave it out beyond some
             20,000 locations.
@@ -72,7 +73,8 @@ def cell_positions(
     if not len(rows):
         raise PerlerInputError("expected at least one cell, found none: check the selection")
     check_masses(masses)
-    names, masks = region_masks(regions, posterior.locations)
+    sections = posterior.sections
+    names, masks = region_masks(sections if regions is None else regions, posterior.locations)
     if n_samples < 0 or (n_samples > 0 and seed is None):
         raise PerlerInputError(
             f"expected n_samples >= 0 and a seed where there are any, found n_samples={n_samples}, "
@@ -81,7 +83,7 @@ def cell_positions(
     if midline is not None and posterior.coordinates is None:
         raise PerlerInputError("expected coordinates of the locations where a midline is given, found none")
     where = None if posterior.coordinates is None else fold(posterior.coordinates, midline)
-    spacing = None if posterior.coordinates is None else location_spacing(posterior.coordinates)
+    spacing = None if posterior.places is None else location_spacing(posterior.places)
     if tempering == "agreement":
         if not isinstance(fit, PerlerFit):
             raise PerlerInputError(
@@ -106,8 +108,8 @@ def cell_positions(
         )
     place = found.place
     return CellPositions(
-        table=_table(found, posterior.cells[rows], posterior.locations, masses, names, medoid),
-        mean=None if place is None else place.mean,
+        table=_table(found, posterior.cells[rows], posterior, masses, names, medoid),
+        mean=None if place is None or sections is not None else place.mean,
         top=None if where is None else where[found.top],
         medoid=where[place.medoid] if where is not None and medoid else None,
         samples=found.samples,
@@ -122,12 +124,12 @@ def cell_positions(
 def _table(
     found: Any,
     cells: Shaped[np.ndarray, " cells"],
-    locations: Shaped[np.ndarray, " locations"],
+    posterior: OriginPosterior,
     masses: Sequence[float],
     regions: list[str],
     medoid: bool,
 ) -> pd.DataFrame:
-    percent = [f"{100 * mass:.6g}" for mass in masses]
+    percent, locations = [f"{100 * mass:.6g}" for mass in masses], posterior.locations
     columns: dict[str, Any] = {
         "top_location": locations[found.top],
         "top_probability": found.top_probability,
@@ -135,11 +137,21 @@ def _table(
         "effective_locations": np.exp(found.entropy),
     }
     columns |= {f"n_locations_{q}": found.n_locations[:, i] for i, q in enumerate(percent)}
+    if posterior.sections is not None:
+        columns["top_section"] = posterior.sections[found.top]
     if found.place is not None:
-        columns |= {f"radius_{q}": found.place.radius[:, i] for i, q in enumerate(percent)}
+        columns |= {f"radius_{q}": _radii(found, posterior)[:, i] for i, q in enumerate(percent)}
         for i, number in enumerate(SPACINGS):
             columns[f"within_{number}_spacing{'s' * (number > 1)}"] = found.place.within[:, i]
         if medoid:
             columns["medoid_location"] = locations[found.place.medoid]
     columns |= {f"probability_{name}": found.regions[:, i] for i, name in enumerate(regions)}
     return pd.DataFrame(columns, index=pd.Index(cells.astype(str), name="cell"))
+
+
+def _radii(found: Any, posterior: OriginPosterior) -> np.ndarray:
+    """Radii around the mode; infinite where other sections are needed to gather the mass."""
+    radii = np.array(found.place.radius)
+    if posterior.sections is not None and posterior.places is not None:
+        radii[radii > np.diff(np.unique(posterior.places[:, -1])).min() / 2] = np.inf
+    return radii

@@ -151,7 +151,7 @@ def fold_predictors(
                 {levels: _mapped(fit, each, y, h) for levels, each in fits.items()},
                 (known.names, known.cells, known.reference),
                 kept=kept,
-                coordinates=fit.reference.coordinates,
+                coordinates=fit.reference.places,
                 neighbours=fit.neighbours,
                 evidence=fit.evidence_on_device(),
                 votes=fold.votes,

@@ -122,7 +122,11 @@ def _landmark_signals(
     for (genes, predictor), (_, plain) in bar(folds):
         names, values = landmarks.names[genes], landmarks.cells[:, genes]
         how = (split_predictor(predictor, halves), fit.reference.coordinates)
-        found = gene_signals(predictor, plain, names, values, *how, measured=landmarks.measured)
+        found = gene_signals(
+            *(predictor, plain, names, values, *how),
+            sections=fit.reference.sections,
+            measured=landmarks.measured,
+        )
         table.iloc[genes] = pd.DataFrame(found)[list(SIGNALS)]
     return table
 
@@ -144,7 +148,10 @@ def _other_signals(
     with tqdm(total=len(genes), desc="reliability", unit="gene", disable=not progress, leave=False) as bar:
         for names, _, values in blocks:
             found = gene_signals(
-                predictor, plain, names, values, *how, measured=landmarks.measured, width=size
+                *(predictor, plain, names, values, *how),
+                sections=fit.reference.sections,
+                measured=landmarks.measured,
+                width=size,
             )
             parts.append(pd.DataFrame(found, index=names.astype(str)))
             bar.update(len(names))

@@ -41,6 +41,7 @@ def gene_signals(
     halves: Sequence[tuple[Half, Half]],
     coordinates: Float[np.ndarray, "locations dimensions"] | None,
     *,
+    sections: Shaped[np.ndarray, " locations"] | None = None,
     measured: Bool[np.ndarray, "locations landmarks"] | None = None,
     width: int | None = None,
 ) -> dict[str, Float[np.ndarray, " genes"]]:
@@ -53,6 +54,7 @@ def gene_signals(
         values: centred log2 expression.
         halves: of the predictor, from `split_predictor`.
         coordinates: of the locations.
+        sections: name of the section that each location lies in; None: they are one.
         measured: whether each value of the landmarks' maps was measured; None: all were.
         width: pad the block to so many genes, see `Predictor.total`.
 
@@ -79,7 +81,9 @@ def gene_signals(
     return {
         "split_half": 2 * halved / (1 + halved),
         "spatial_share": np.divide(products, between, out=np.full(len(between), np.nan), where=between > 0),
-        "morans_i": np.full(len(between), np.nan) if coordinates is None else morans_i(whole, coordinates),
+        "morans_i": np.full(len(between), np.nan)
+        if coordinates is None
+        else morans_i(whole, coordinates, sections=sections),
         "agreement_predicted": _agreement(predictor, values, whole, measured),
         "regression_agreement": pearson_by_gene(averaged, _regressed(predictor, values)),
     }

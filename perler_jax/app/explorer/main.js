@@ -47,7 +47,7 @@ async function startPage() {
       there.push([column.label, column.texts ? column.texts[value] : column.kind === "flag" ? (value ? "yes" : "no") : tell(value)]);
     }
     const { dimensions } = page.tissue, { top, shares, cells } = optional;
-    const at = Array.from(coordinates.subarray(location * dimensions, (location + 1) * dimensions), (each) => each.toFixed(1));
+    const at = Array.from((optional.own ?? coordinates).subarray(location * dimensions, (location + 1) * dimensions), (each) => each.toFixed(1));
     const n = top && top.length / tissue.n;
     return {
       name: nameOf(location), at: `at ${at.join(", ")}`, facts: there, way: state.way, unit: page.short_unit,

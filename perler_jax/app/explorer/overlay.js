@@ -9,6 +9,12 @@ class Overlay {
       label.textContent = name;
       return label;
     });
+    this.sections = tissue.sections.map(([name]) => {
+      const label = element.appendChild(document.createElement("span"));
+      label.className = "section";
+      label.textContent = name;
+      return label;
+    });
     tissue.onmove = () => this.place();
   }
 
@@ -28,6 +34,9 @@ class Overlay {
       Object.assign(ring.style, { left: `${across[i]}px`, top: `${down[i]}px`, width: `${size}px`, height: `${size}px` });
       ring.classList.toggle("behind", tissue.solid && near[i] < -tissue.size);
     });
+    const middles = tissue.sections.map(([, place]) => place);
+    const [left, top] = tissue.project([0, 1, 2].map((i) => middles.map((each) => each[i])));
+    this.sections.forEach((label, i) => Object.assign(label.style, { left: `${left[i]}px`, top: `${Math.max(9, top[i] - tissue.size / 2 - 10)}px` }));
     if (!tissue.solid) return;
     const ends = tissue.sides.map(([axis, sign]) => tissue.centre.map((each, i) => (i === axis ? each + sign * (tissue.extent[i] / 2 + 2.5 * tissue.spacing) : each)));
     const [x, y, depth] = tissue.project([0, 1, 2].map((i) => ends.map((end) => end[i])));

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from perler_jax.inputs.axes import SpatialAxes
 
-__all__ = ["sides_of", "views_of"]
+__all__ = ["section_labels", "sides_of", "views_of"]
 
 # Axis and sign of where the viewer stands, and what points up on the page: in the order of the buttons.
 _PLACES = (
@@ -47,4 +49,16 @@ def sides_of(axes: SpatialAxes) -> list[list[Any]]:
             found.append([axis, 1, "xyz"[axis]])
         else:
             found += [[axis, -1, ends[0]], [axis, 1, ends[1]]]
+    return found
+
+
+def section_labels(coordinates: np.ndarray, sections: np.ndarray | None) -> list[list[Any]]:
+    """Name of every section and where it is written: above its middle. None where there is one section."""
+    found: list[list[Any]] = []
+    for name in [] if sections is None else np.unique(sections):
+        own = coordinates[sections == name]
+        low, high = own.min(axis=0), own.max(axis=0)
+        place = (low + high) / 2
+        place[1 if coordinates.shape[1] == 2 else 2] = high[1 if coordinates.shape[1] == 2 else 2]
+        found.append([str(name), [float(each) for each in place]])
     return found

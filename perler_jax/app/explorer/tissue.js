@@ -8,9 +8,9 @@ const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a
 
 class Tissue {
   /** `mirror`: axis along which a half is mirrored, or null where all is given. `names`: of the locations. */
-  constructor(element, coordinates, { dimensions, spacing, mirror, views, sides, names, scales }) {
+  constructor(element, coordinates, { dimensions, spacing, mirror, views, sides, sections, names, scales }) {
     const half = mirror !== null;
-    Object.assign(this, { element, coordinates, dimensions, spacing, mirrored: mirror, half, views, sides, names, scales });
+    Object.assign(this, { element, coordinates, dimensions, spacing, mirrored: mirror, half, views, sides, sections, names, scales });
     this.n = coordinates.length / dimensions;
     this.both = half;
     this.solid = dimensions === 3;
