@@ -11,9 +11,10 @@ import numpy as np
 from perler_jax.inputs.data import CellExpression
 from perler_jax.metagenes import MetageneMap
 from perler_jax.mixture import MappingParams
+from perler_jax.prediction.assembly import Mapped, make_predictor
 from perler_jax.prediction.choice import Choice, plain_choice
 from perler_jax.prediction.experts import Space
-from perler_jax.prediction.predictor import Mapped, Predictor, make_predictor
+from perler_jax.prediction.predictor import Predictor
 from perler_jax.preprocessing import cell_landmarks, reference_landmarks
 
 __all__ = ["LevelledMapping", "choice_of_fit", "plain_choice_of", "predictor_of_fit"]

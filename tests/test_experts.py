@@ -12,6 +12,7 @@ from perler_jax.held_out.expert_grams import ExpertScorer
 from perler_jax.held_out.folds import fit_held_out, make_folds
 from perler_jax.metagenes import fit_metagenes, reduce_landmarks
 from perler_jax.mixture import MappingParams
+from perler_jax.prediction.assembly import Mapped, make_predictor
 from perler_jax.prediction.choice import Choice, ExpertMixture, plain_choice
 from perler_jax.prediction.experts import (
     EXPERTS,
@@ -25,7 +26,6 @@ from perler_jax.prediction.experts import (
 )
 from perler_jax.prediction.mixed_weights import MixedWeights, Points, space_of, stack_spaces
 from perler_jax.prediction.polishing import Polisher, smoothers
-from perler_jax.prediction.predictor import Mapped, make_predictor
 from perler_jax.prediction.regression import prepare_regression
 from perler_jax.prediction.shares import Shares, correlations, learn_shares, nested_shares
 from perler_jax.tiles import Tiles

@@ -95,7 +95,7 @@ LAYERS = [
         "prediction",
         ["experts", "regression", "polishing", "shares", "choice"],
     ),
-    ("prediction", ["mixed_weights", "predictor"]),
+    ("prediction", ["mixed_weights", "predictor", "assembly"]),
     ("method", ["reconstruction"]),
     (
         "inference",
@@ -177,6 +177,7 @@ LAYERS = [
             "conformal",
             "summary",
             "bootstrap",
+            "split_halves",
             "signals",
             "reliability_model",
             "reliability",

@@ -8,9 +8,9 @@ import scipy.sparse as sp
 
 from perler_jax.inputs.intake import as_cells
 from perler_jax.mixture import MappingParams
+from perler_jax.prediction.assembly import Mapped, make_predictor
 from perler_jax.prediction.choice import plain_choice
 from perler_jax.prediction.mixed_weights import _gathered
-from perler_jax.prediction.predictor import Mapped, make_predictor
 from perler_jax.preprocessing import preprocess_cells
 from perler_jax.reconstruction import gene_block_size, reconstruct_blocks, zscore
 from tests import oracle

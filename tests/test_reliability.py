@@ -9,16 +9,12 @@ from scipy.stats import rankdata
 
 from perler_jax import PerlerInputError, PerlerSettings, fit_perler, simulate_embryo
 from perler_jax.scores.metrics import morans_i
+from perler_jax.trust import split_halves
 from perler_jax.trust.predictor import landmark_table, whole_predictor
 from perler_jax.trust.reliability import gene_reliability
 from perler_jax.trust.reliability_model import fit_reliability
-from perler_jax.trust.signals import (
-    SIGNALS,
-    gene_signals,
-    random_halves,
-    reference_agreement,
-    split_predictor,
-)
+from perler_jax.trust.signals import SIGNALS, gene_signals, reference_agreement
+from perler_jax.trust.split_halves import SplitHalves, random_halves
 from tests import oracle
 
 SETTINGS = PerlerSettings(n_metagenes=5, folds=6)
@@ -50,7 +46,7 @@ def test_signals_are_those_of_the_dense_weights(fit):
     values = np.asarray(fit.preprocessing.apply(fit.cells.dense(genes)), np.float64)
     values = values - values.mean(axis=0)
     halves = random_halves(len(values), 3, seed=1)
-    parts = split_predictor(predictor, halves)
+    parts = SplitHalves(predictor, halves)
     found = gene_signals(
         predictor, predictor, np.array(genes, dtype=object), values, parts, fit.reference.coordinates
     )
@@ -62,8 +58,8 @@ def test_signals_are_those_of_the_dense_weights(fit):
     whole = oracle.weighted_mean(w, values)
     for gene in range(3):
         r, share = [], []
-        for half in halves.T:
-            one, other = (oracle.weighted_mean(w[part], values[part])[:, gene] for part in (half, ~half))
+        for pair in halves:
+            one, other = (oracle.weighted_mean(w[part], values[part])[:, gene] for part in pair)
             r.append(correlation(one, other))
             share.append(np.cov(one, other, ddof=0)[0, 1] / values[:, gene].var())
         halved = max(np.mean(r), 0)
@@ -89,11 +85,33 @@ def test_signals_are_those_of_the_dense_weights(fit):
     assert np.isnan(padded["morans_i"]).all()
 
 
-def test_halves_are_halves():
-    halves = random_halves(7, 5, seed=0)
-    assert halves.shape == (7, 5)
-    np.testing.assert_array_equal(halves.sum(axis=0), 4)
-    assert not (halves[:, :1] == halves).all()
+def test_halves_share_no_cell_and_are_of_one_size():
+    for n_cells in (7, 8):
+        halves = random_halves(n_cells, 5, seed=0)
+        assert halves.shape == (5, 2, n_cells // 2)
+        for pair in halves:
+            assert len(np.unique(pair)) == 2 * (n_cells // 2)
+            assert pair.min() >= 0
+            assert pair.max() < n_cells
+        assert not (halves == halves[:1]).all()
+
+
+def test_few_genes_in_one_pass_are_predicted_as_many_are(fit, monkeypatch):
+    """The mixture, regressions included: of all cells and of each half."""
+    predictor = whole_predictor(fit, fit.cells)
+    assert predictor.regressed.any(), "else nothing is shown of regressions"
+    names = np.array(["stripe14_1", "flat2", str(fit.landmarks[0])], dtype=object)
+    values = np.asarray(fit.preprocessing.apply(fit.cells.dense(list(names))), np.float64)
+    values = values - values.mean(axis=0)
+    many = predictor.predict(names, values)
+    np.testing.assert_allclose(predictor.predict_few(names, values), many, atol=1e-4 * np.ptp(many))
+    halves = SplitHalves(predictor, random_halves(len(values), 2, seed=1))
+    together = np.array(list(halves.patterns(names, values)))
+    assert together.shape == (2, 2, len(fit.reference.locations), 3)
+    monkeypatch.setattr(split_halves, "_MOST_COLUMNS", 0)
+    alone = np.array(list(halves.patterns(names, values)))
+    np.testing.assert_allclose(together, alone, atol=1e-4 * np.ptp(alone))
+    assert np.abs(together[0, 0] - together[0, 1]).max() > 0.01 * np.ptp(alone)
 
 
 def test_agreement_compares_correlations_with_the_other_landmarks():

@@ -22,10 +22,11 @@ from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence
 from perler_jax.grams import LandmarkGrams, blas_threads, landmark_gram
 from perler_jax.held_out.folds import HeldOutFits
+from perler_jax.prediction.assembly import Mapped
 from perler_jax.prediction.experts import Expert, Polish, Space
 from perler_jax.prediction.mixed_weights import MixedWeights, Points, stack_spaces
 from perler_jax.prediction.polishing import Polisher, smoothers
-from perler_jax.prediction.predictor import Mapped, averages_of, mix_points, spaces_of
+from perler_jax.prediction.predictor import averages_of, mix_points, spaces_of
 from perler_jax.prediction.regression import prepare_regression
 from perler_jax.scale.checkpoint import Checkpoint
 from perler_jax.streaming import Tiles

@@ -46,6 +46,7 @@ class Points:
     space: Int[Array, " points"]
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def space_of(
     space: Space,
     params: MappingParams,
@@ -197,7 +198,24 @@ class MixedWeights:
         self, values: Float[Array, "cells values"], *, tiles: Tiles | None = None
     ) -> Float[Array, "points locations values"]:
         """Weighted means of per-cell values at every location, for every point apart (Eq. 21)."""
-        return _each_mean(self, values, tiles)
+        present = jnp.ones((len(values), 1), values.dtype)
+        return _part_means(self, values[:, None], present, tiles)[:, :, 0]
+
+    def part_means(
+        self,
+        values: Float[Array, "cells parts values"],
+        present: Float[Array, "cells parts"],
+        *,
+        tiles: Tiles | None = None,
+    ) -> Float[Array, "points locations parts values"]:
+        """Weighted means over several sets of cells in one pass, for every point apart.
+
+        Args:
+            values: what each set averages.
+            present: one where a cell is in a set, zero where it is not.
+            tiles: tile sizes; None chooses them.
+        """
+        return _part_means(self, values, present, tiles)
 
     def total(
         self, values: Float[Array, "cells values"], *, tiles: Tiles | None = None
@@ -245,11 +263,14 @@ def _mix(source: MixedWeights) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames="tiles")
-def _each_mean(source: MixedWeights, values: Array, tiles: Tiles | None) -> Array:
-    augmented = jnp.concatenate([values, jnp.ones_like(values[:, :1])], axis=1)
-    totals = _moments(source, _voted(source, augmented), None, False, tiles).of_locations
-    assert totals is not None
-    return totals[..., :-1] / jnp.maximum(totals[..., -1:], jnp.finfo(values.dtype).tiny)
+def _part_means(source: MixedWeights, values: Array, present: Array, tiles: Tiles | None) -> Array:
+    cells, parts, width = values.shape
+    sums = (values * present[..., None]).reshape(cells, parts * width)
+    found = _moments(source, _voted(source, jnp.concatenate([sums, present], axis=1)), None, False, tiles)
+    assert found.of_locations is not None
+    totals, mass = found.of_locations[..., :-parts], found.of_locations[..., -parts:]
+    tiny = jnp.finfo(values.dtype).tiny
+    return totals.reshape(*mass.shape, width) / jnp.maximum(mass, tiny)[..., None]
 
 
 @functools.partial(jax.jit, static_argnames=("squared", "tiles"))

@@ -12,24 +12,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
-from perler_jax.evidence import CellEvidence
 from perler_jax.grams import blas_threads
-from perler_jax.mixture import MappingParams
 from perler_jax.prediction.choice import Choice
 from perler_jax.prediction.experts import Average, Space
-from perler_jax.prediction.mixed_weights import MixedWeights, Points, space_of, stack_spaces
+from perler_jax.prediction.mixed_weights import MixedWeights, Points
 from perler_jax.prediction.polishing import Polisher, smoothers
 from perler_jax.prediction.regression import LandmarkRegression, prepare_regression
 
-__all__ = ["Mapped", "Predictor", "averages_of", "make_predictor", "mix_points", "spaces_of"]
+__all__ = ["Predictor", "averages_of", "mix_points", "spaces_of"]
 
 
 def averages_of(experts: Any) -> list[Average]:
@@ -84,9 +81,14 @@ class Predictor:
         """Cells and locations."""
         return len(self.cells), len(self.reference)
 
-    def take(self, rows: Int[np.ndarray, " some"]) -> Predictor:
-        """The same from some of the cells only; regressions keep the spread of landmarks over all cells."""
-        source = None if self.source is None else self.source.take(rows)
+    def take(self, rows: Int[np.ndarray, " some"], *, weights: bool = True) -> Predictor:
+        """The same from some of the cells only; regressions keep the spread of landmarks over all cells.
+
+        Args:
+            rows: which cells.
+            weights: take the weights of these cells too; else those of all cells stay.
+        """
+        source = self.source.take(rows) if weights and self.source is not None else self.source
         part = dataclasses.replace(self, source=source, cells=self.cells[rows])
         vars(part).update(_regressions=self._regressions, _narrow_reference=self._narrow_reference)
         return part
@@ -130,23 +132,27 @@ class Predictor:
         extra = max(0, (width or 0) - values.shape[1])
         return jnp.asarray(np.pad(values, ((0, 0), (0, extra))), self.dtype)
 
+    def predict_few(
+        self, names: Shaped[np.ndarray, " genes"], values: Float[np.ndarray, "cells genes"]
+    ) -> Float[np.ndarray, "locations genes"]:
+        """The same as `predict`, to rounding, in less time where genes are few and come once."""
+        coefficients, total = self.regress(names, values)
+        if self.source is not None:
+            of_cells = self.cells @ coefficients
+            means = np.asarray(self.source.each_mean(self.padded(np.hstack([values, of_cells]))))
+            shares = np.stack([np.asarray(self.source.shares), -self.regressed]).astype(self.dtype)
+            total = total + np.einsum("sp,pksg->kg", shares, means.reshape(*means.shape[:2], 2, -1))
+        return self.polish(total)
+
     def carried(
         self, names: Shaped[np.ndarray, " genes"], values: Float[np.ndarray, "cells genes"]
     ) -> Float[np.ndarray, "locations genes"]:
         """What regressions and the map give, with what averages of the regressions' parts take away."""
-        found = np.zeros((len(self.reference), values.shape[1]), self.dtype)
-        if not self._regressions:
+        coefficients, found = self.regress(names, values)
+        if not coefficients.any():
             return found
-        own = pd.Index(self.names).get_indexer(names)
         with blas_threads(len(self.names)):
-            products = self.cells.T @ values / len(values)
-            for regression, alone, is_beside in self._regressions:
-                of_cells, of_reference = regression.coefficients(products, own)
-                share = alone + (float(self.regressed.sum()) if is_beside else 0.0)
-                found += self._narrow_reference @ (share * of_reference).astype(self.dtype)
-                if is_beside:
-                    found -= self._averaged_landmarks @ of_cells.astype(self.dtype)
-        return found
+            return found - self._averaged_landmarks @ coefficients.astype(self.dtype)
 
     def split(
         self, names: Shaped[np.ndarray, " genes"], values: Float[np.ndarray, "cells genes"]
@@ -156,18 +162,34 @@ class Predictor:
         The weighted means of the first and the second make the prediction, where all averages have the same
         share with a regression beside them; else nearly so.
         """
+        coefficients, carried = self.regress(names, values)
+        if not coefficients.any():
+            return values, carried
+        with blas_threads(len(self.names)):
+            return values - float(self.regressed.sum()) / self.averaged * (self.cells @ coefficients), carried
+
+    def regress(
+        self, names: Shaped[np.ndarray, " genes"], values: Float[np.ndarray, "cells genes"]
+    ) -> tuple[Float[np.ndarray, "landmarks genes"], Float[np.ndarray, "locations genes"]]:
+        """Coefficients, on landmarks of the cells, of what averages leave to regressions; what the map gives.
+
+        Args:
+            names: of the genes: a landmark takes no part in its own regression.
+            values: centred log2 expression in the cells.
+        """
+        coefficients = np.zeros((len(self.names), values.shape[1]))
         carried = np.zeros((len(self.reference), values.shape[1]), self.dtype)
-        rest, own = values, pd.Index(self.names).get_indexer(names)
-        beside, averaged = float(self.regressed.sum()), self.averaged
+        if not self._regressions:
+            return coefficients, carried
+        own = pd.Index(self.names).get_indexer(names)
         with blas_threads(len(self.names)):
             products = self.cells.T @ values / len(values)
             for regression, alone, is_beside in self._regressions:
                 of_cells, of_reference = regression.coefficients(products, own)
-                share = alone + (beside if is_beside else 0.0)
+                share = alone + (float(self.regressed.sum()) if is_beside else 0.0)
                 carried += self._narrow_reference @ (share * of_reference).astype(self.dtype)
-                if is_beside:
-                    rest = rest - beside / averaged * (self.cells @ of_cells)
-        return rest, carried
+                coefficients += of_cells if is_beside else 0.0
+        return coefficients, carried
 
     def polish(self, patterns: Float[np.ndarray, "locations genes"]) -> Float[np.ndarray, "locations genes"]:
         """The polishes, mixed."""
@@ -218,68 +240,3 @@ class Predictor:
         assert self.source is not None
         shares = jnp.asarray(self.regressed, self.source.shares.dtype)
         return np.asarray(dataclasses.replace(self.source, shares=shares).total(self.padded(self.cells)))
-
-
-class Mapped(NamedTuple):
-    """One fitted mapping with both sides in its metagenes.
-
-    Attributes:
-        params: the mapping.
-        cells: x.
-        reference: r.
-        covariance: in metagenes, for the distance in place of the fitted one; None: the fitted one.
-    """
-
-    params: MappingParams
-    cells: Float[Array, "cells metagenes"]
-    reference: Float[Array, "locations metagenes"]
-    covariance: Float[Array, "metagenes metagenes"] | None = None
-
-    def space(self, space: Space, neighbours: Int[Array, "cells neighbours"] | None) -> tuple[Array, Array]:
-        """Both sides in a space of this mapping, see `space_of`."""
-        return space_of(space, self.params, self.cells, self.reference, neighbours, self.covariance)
-
-
-def make_predictor(
-    choice: Choice,
-    mapped: Mapping[bool, Mapped],
-    landmarks: tuple[Shaped[np.ndarray, " landmarks"], np.ndarray, np.ndarray],
-    *,
-    kept: Bool[np.ndarray, " landmarks"] | None = None,
-    coordinates: Float[np.ndarray, "locations dimensions"] | None = None,
-    neighbours: Int[np.ndarray, "cells neighbours"] | None = None,
-    evidence: CellEvidence | None = None,
-    votes: Float[Array, " cells"] | None = None,
-) -> Predictor:
-    """Put a choice to work.
-
-    Args:
-        choice: experts and polishes with their shares.
-        mapped: mappings fitted with levels (True) and, where the choice asks for it, without (False).
-        landmarks: names, and centred log2 expression of cells and of locations.
-        kept: landmarks that may be looked at; None: all.
-        coordinates: of the locations.
-        neighbours: of each cell in expression.
-        evidence: what else is known of where each cell is from.
-        votes: (cells,) how much each cell counts.
-    """
-    names, cells, reference = landmarks
-    used = [(e.average, e.ridge, share) for e, share in choice.used() if e.average is not None]
-    source, regressed = None, np.zeros(0)
-    if used:
-        averages = list(dict.fromkeys(average for average, _, _ in used))
-        shares, regressed = np.zeros(len(averages)), np.zeros(len(averages))
-        for average, ridge, share in used:
-            at = averages.index(average)
-            shares[at] += share
-            regressed[at] += share if ridge is not None else 0.0
-        near_by = None if neighbours is None else jnp.asarray(neighbours)
-        near, far = stack_spaces([mapped[each.levels].space(each, near_by) for each in spaces_of(averages)])
-        log_pi = mapped[True].params.log_location_weights
-        points = mix_points(averages, near.dtype)
-        source = MixedWeights(points, jnp.asarray(shares, near.dtype), near, far, log_pi, evidence, votes)
-    mask = np.ones(len(names), bool) if kept is None else kept
-    dtype = np.dtype(mapped[True].cells.dtype)
-    return Predictor(
-        *(choice, source, regressed, names, cells * mask, reference * mask, mask, coordinates, dtype)
-    )

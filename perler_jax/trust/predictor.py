@@ -20,7 +20,8 @@ from perler_jax.fitted_predictor import plain_choice_of, predictor_of_fit
 from perler_jax.held_out.expert_grams import fold_of
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.inputs.data import CellExpression
-from perler_jax.prediction.predictor import Mapped, Predictor, make_predictor
+from perler_jax.prediction.assembly import Mapped, make_predictor
+from perler_jax.prediction.predictor import Predictor
 from perler_jax.preprocessing import cell_landmarks, reference_landmarks
 from perler_jax.reconstruction import gene_block_size
 from perler_jax.scale.spread import to_device
@@ -62,23 +63,23 @@ def spread(
         predictor: the fit, or a fold.
         names: of the genes: a landmark takes no part in its own regression.
         values: centred log2 expression.
-        width: pad the block to so many genes, so that one compiled program serves blocks of all sizes.
+        width: pad the block to so many genes, so that one compiled program serves blocks of all sizes; None:
+            the genes are few and come once.
 
     Note: the error is that of what is averaged over cells; regressions on landmarks count as known. Smoothing
         is applied to it as well, which is an upper bound: neighbouring locations are averages of nearly the
         same cells.
     """
+    mean = (
+        predictor.predict_few(names, values)
+        if width is None
+        else predictor.predict(names, values, width=width)
+    )
     if predictor.source is None:
-        mean = predictor.predict(names, values, width=width)
         return Prediction(mean, np.zeros_like(mean))
-    n = values.shape[1]
-    width = width or n
     rest = predictor.padded(predictor.split(names, values)[0], width)
-    both = jnp.concatenate([predictor.padded(values, width), rest], axis=1)  # one pass for both
-    total = predictor.source.total(both)
-    mean = np.asarray(total)[:, :n] + predictor.carried(names, values)
-    error = np.asarray(standard_error(predictor.source, rest, total[:, width:]))[:, :n]
-    return Prediction(predictor.polish(mean), predictor.polish_error(error))
+    error = np.asarray(standard_error(predictor.source, rest))[:, : values.shape[1]]
+    return Prediction(mean, predictor.polish_error(error))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -181,8 +182,8 @@ def gene_blocks(
         The widest block, and an iterator over (names, means (genes,), centred log2 (cells, genes)).
     """
     n_genes = expression.n_genes if genes is None else len(genes)
-    size = gene_block_size(len(fit.cell_names), len(fit.reference.locations), max(n_genes, 1))
-    size = max(1, min(n_genes, size // columns))
+    shape = len(fit.cell_names), len(fit.reference.locations)
+    size = min(n_genes, gene_block_size(*shape, max(n_genes, 1), copies=columns)) or 1
 
     dense = expression.gene_blocks(genes, size)  # refuses unknown names here, not at the first block
 

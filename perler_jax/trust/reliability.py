@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from perler_jax.fit import PerlerFit
@@ -22,13 +22,8 @@ from perler_jax.trust.predictor import (
     whole_predictor,
 )
 from perler_jax.trust.reliability_model import fit_reliability
-from perler_jax.trust.signals import (
-    SIGNALS,
-    gene_signals,
-    random_halves,
-    reference_agreement,
-    split_predictor,
-)
+from perler_jax.trust.signals import SIGNALS, gene_signals, reference_agreement
+from perler_jax.trust.split_halves import SplitHalves, random_halves
 
 __all__ = ["gene_reliability"]
 
@@ -113,7 +108,7 @@ _COLUMNS = [
 
 
 def _landmark_signals(
-    fit: PerlerFit, landmarks: LandmarkTable, halves: Bool[np.ndarray, "cells splits"], progress: bool
+    fit: PerlerFit, landmarks: LandmarkTable, halves: Int[np.ndarray, "splits 2 half"], progress: bool
 ) -> pd.DataFrame:
     """Signals of every landmark from the fold that never saw it."""
     table = pd.DataFrame(np.nan, index=pd.Index(landmarks.names.astype(str)), columns=list(SIGNALS))
@@ -121,7 +116,7 @@ def _landmark_signals(
     bar = functools.partial(tqdm, desc="held-out landmarks", unit="fold", disable=not progress, leave=False)
     for (genes, predictor), (_, plain) in bar(folds):
         names, values = landmarks.names[genes], landmarks.cells[:, genes]
-        how = (split_predictor(predictor, halves), fit.reference.coordinates)
+        how = (SplitHalves(predictor, halves), fit.reference.coordinates)
         found = gene_signals(
             *(predictor, plain, names, values, *how),
             sections=fit.reference.sections,
@@ -136,14 +131,14 @@ def _other_signals(
     expression: CellExpression,
     landmarks: LandmarkTable,
     genes: list[str],
-    halves: Bool[np.ndarray, "cells splits"],
+    halves: Int[np.ndarray, "splits 2 half"],
     progress: bool,
 ) -> pd.DataFrame:
     """Signals of genes that are no landmarks, block by block."""
     predictor, plain = (whole_predictor(fit, expression, plain=only) for only in (False, True))
     # Values, and patterns of them in several forms.
     size, blocks = gene_blocks(fit, expression, genes, columns=4)
-    how = (split_predictor(predictor, halves), fit.reference.coordinates)
+    how = (SplitHalves(predictor, halves), fit.reference.coordinates)
     parts = [pd.DataFrame(columns=list(SIGNALS), dtype=float)]
     with tqdm(total=len(genes), desc="reliability", unit="gene", disable=not progress, leave=False) as bar:
         for names, _, values in blocks:

@@ -5,9 +5,6 @@ None of it looks at the gene's own reference, so that it can be had for every ge
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeAlias
-
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
@@ -15,8 +12,9 @@ from perler_jax.prediction.predictor import Predictor
 from perler_jax.prediction.regression import regression_coefficients, standard_landmarks
 from perler_jax.reconstruction import zscore
 from perler_jax.scores.metrics import correlations, morans_i, pearson_by_gene
+from perler_jax.trust.split_halves import SplitHalves
 
-__all__ = ["SIGNALS", "gene_signals", "random_halves", "reference_agreement", "split_predictor"]
+__all__ = ["SIGNALS", "gene_signals", "reference_agreement"]
 
 SIGNALS = ("split_half", "spatial_share", "morans_i", "agreement_predicted", "regression_agreement")
 
@@ -24,13 +22,6 @@ SIGNALS = ("split_half", "spatial_share", "morans_i", "agreement_predicted", "re
 _RIDGE = 2.0
 
 Patterns = Float[np.ndarray, "locations genes"]
-Half: TypeAlias = tuple[np.ndarray, Predictor]  # which cells, and what they predict with
-
-
-def random_halves(n_cells: int, splits: int, *, seed: int) -> Bool[np.ndarray, "cells splits"]:
-    """Random halves of the cells: True in the first half, which has the odd cell where there is one."""
-    rng = np.random.default_rng(seed)
-    return np.stack([rng.permutation(n_cells) % 2 == 0 for _ in range(splits)], axis=1)
 
 
 def gene_signals(
@@ -38,7 +29,7 @@ def gene_signals(
     plain: Predictor,
     names: Shaped[np.ndarray, " genes"],
     values: Float[np.ndarray, "cells genes"],
-    halves: Sequence[tuple[Half, Half]],
+    halves: SplitHalves,
     coordinates: Float[np.ndarray, "locations dimensions"] | None,
     *,
     sections: Shaped[np.ndarray, " locations"] | None = None,
@@ -52,11 +43,11 @@ def gene_signals(
         plain: the paper's weighted mean of the same.
         names: of the genes.
         values: centred log2 expression.
-        halves: of the predictor, from `split_predictor`.
+        halves: of the predictor.
         coordinates: of the locations.
         sections: name of the section that each location lies in; None: they are one.
         measured: whether each value of the landmarks' maps was measured; None: all were.
-        width: pad the block to so many genes, see `Predictor.total`.
+        width: pad the block to so many genes, see `Predictor.total`; None: the genes are few.
 
     Returns:
         ``split_half``: correlation over locations of the patterns that two halves of the cells give, before
@@ -69,13 +60,16 @@ def gene_signals(
         ``regression_agreement``: correlation of the weighted mean with the pattern that a regression on
             landmarks among the cells carries over through the reference.
     """
-    whole = predictor.predict(names, values, width=width)
+    whole = (
+        predictor.predict_few(names, values)
+        if width is None
+        else predictor.predict(names, values, width=width)
+    )
     between = values.var(axis=0)
     products, agreed = np.zeros(len(between)), np.zeros(len(between))
-    for pair in halves:
-        one, other = (_of_half(half, names, values, width) for half in pair)
-        products += ((one - one.mean(axis=0)) * (other - other.mean(axis=0))).mean(axis=0) / len(halves)
-        agreed += pearson_by_gene(one, other) / len(halves)
+    for one, other in halves.patterns(names, values, width=width):
+        products += ((one - one.mean(axis=0)) * (other - other.mean(axis=0))).mean(axis=0) / len(halves.rows)
+        agreed += pearson_by_gene(one, other) / len(halves.rows)
     halved = np.maximum(agreed, 0.0)
     averaged = plain.total(values, width=width)
     return {
@@ -105,26 +99,6 @@ def reference_agreement(
     others = ~np.eye(len(among), dtype=bool)
     pairs = [each[others].reshape(len(among), -1).T for each in (among, placed)]
     return pearson_by_gene(*pairs)
-
-
-def split_predictor(
-    predictor: Predictor, halves: Bool[np.ndarray, "cells splits"]
-) -> list[tuple[Half, Half]]:
-    """The predictor from each half of the cells, for all blocks of genes.
-
-    Args:
-        predictor: of the fit or a fold.
-        halves: from `random_halves`.
-    """
-    parts = [tuple(np.flatnonzero(half) for half in (first, ~first)) for first in halves.T]
-    return [((one, predictor.take(one)), (other, predictor.take(other))) for one, other in parts]
-
-
-def _of_half(half: Half, names: np.ndarray, values: np.ndarray, width: int | None) -> Patterns:
-    """Patterns that half of the cells give, before they are smoothed."""
-    rows, own = half
-    rest, carried = own.split(names, values[rows] - values[rows].mean(axis=0))
-    return own.total(rest, width=width) + carried
 
 
 def _agreement(
