@@ -80,10 +80,14 @@ class Prediction:
         values: (locations, genes) predicted log2(1 + expression), up to shift and scale per gene.
         mapping: called only where the cells' true positions are known, and not timed: (cells, locations),
             rows summing to one, where each cell may be from. None: the method says nothing about it.
+        intervals: called once and not timed: lower and upper ends, each (locations, genes), that should hold
+            nine of ten values of a gene's map, standardised over locations (mean 0, variance 1); NaN where
+            the method gives none. None: it never does.
     """
 
     values: np.ndarray
     mapping: Callable[[], np.ndarray] | None = None
+    intervals: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
 
 
 @dataclass(frozen=True, eq=False)

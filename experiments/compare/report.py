@@ -94,6 +94,9 @@ def markdown(table: pd.DataFrame, runs: dict[str, dict[str, Any]], unit: str) ->
     placed = "position_error_mode" in table
     if placed:
         columns += [f"cell off by, mode ({unit})", f"mean ({unit})"]
+    sure = "coverage_90" in table
+    if sure:
+        columns += ["90 % interval holds", "its width (SD)"]
     columns += ["CPU s per fold", "peak GB", "tuned", "version"]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for _, row in table.iterrows():
@@ -105,6 +108,8 @@ def markdown(table: pd.DataFrame, runs: dict[str, dict[str, Any]], unit: str) ->
         ]
         if placed:
             cells += [_number(row.get(f"position_error_{name}"), ".0f") for name in ("mode", "mean")]
+        if sure:
+            cells += [_number(row.get("coverage_90"), ".3f"), _number(row.get("width_90"), ".2f")]
         cells += [_number(row["cpu_seconds_per_fold"], ".3g"), _number(row["peak_gb"], ".2f")]
         cells += [row["tuned"], row["version"]]
         lines.append("| " + " | ".join(cells) + " |")

@@ -82,6 +82,8 @@ class Run:
         cpu_seconds: (folds, candidates) likewise, CPU time.
         peak_gb: highest resident memory of the process over all of it, with what it imports.
         code: record of the code that ran (`imported_code`).
+        intervals: (candidates, 2, locations, genes) ends of 90 % intervals of the standardised map; None
+            without any.
     """
 
     method: Method
@@ -92,6 +94,7 @@ class Run:
     cpu_seconds: np.ndarray
     peak_gb: float
     code: dict[str, str]
+    intervals: np.ndarray | None = None
 
 
 def configured_methods(config: dict[str, Any]) -> list[Method]:
@@ -206,7 +209,7 @@ def _collect(method: Method, problem: Problem, outputs: list[list[Path]], folder
     shape = len(outputs), len(method.knobs)
     values = np.full((shape[1], len(problem.coordinates), len(problem.genes)), np.nan, np.float32)
     seconds, cpu_seconds = np.zeros(shape), np.zeros(shape)
-    peak_gb = 0.0
+    peak_gb, intervals = 0.0, None
     places: dict[str, list[np.ndarray]] = {"mode": [], "mean": []}
     for fold, row in enumerate(outputs):
         for at, path in enumerate(row):
@@ -214,12 +217,16 @@ def _collect(method: Method, problem: Problem, outputs: list[list[Path]], folder
                 values[at][:, problem.folds[fold]] = found["values"]
                 seconds[fold, at], cpu_seconds[fold, at] = found["seconds"], found["cpu_seconds"]
                 peak_gb = max(peak_gb, float(found["peak_gb"]))
+                if "intervals" in found.files:
+                    if intervals is None:
+                        intervals = np.full((len(values), 2, *values.shape[1:]), np.nan, np.float32)
+                    intervals[at][..., problem.folds[fold]] = found["intervals"]
                 for name in places.keys() & set(found.files):
                     places[name].append(found[name])
     positions = {
         name: np.stack(each).reshape(*shape, *each[0].shape) for name, each in places.items() if each
     }
-    return Run(method, version, values, positions, seconds, cpu_seconds, peak_gb, code)
+    return Run(method, version, values, positions, seconds, cpu_seconds, peak_gb, code, intervals)
 
 
 def _python(method: Method) -> Path:

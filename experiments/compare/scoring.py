@@ -11,6 +11,7 @@ import pandas as pd
 from experiments.compare.problems import Problem
 from experiments.compare.runner import Run
 from perler_jax.errors import PerlerInputError
+from perler_jax.reconstruction import zscore
 from perler_jax.scores.metrics import (
     js_divergence_by_gene,
     morans_i,
@@ -72,6 +73,11 @@ def score(run: Run, problem: Problem) -> Scored:
     for fold, at in zip(problem.folds, chosen, strict=True):
         values[:, fold] = run.values[at][:, fold]
     metrics = _by_gene(values[:, held], truth[:, held], problem.coordinates)
+    if run.intervals is not None:
+        ends = np.full((2, *truth.shape), np.nan)
+        for fold, at in zip(problem.folds, chosen, strict=True):
+            ends[..., fold] = run.intervals[at][..., fold]
+        metrics |= _of_intervals(ends[..., held], zscore(truth[:, held]))
     by_gene = {name: np.full(truth.shape[1], np.nan) for name in metrics}
     for name, each in metrics.items():
         by_gene[name][held] = each
@@ -93,6 +99,16 @@ def _by_gene(values: np.ndarray, truth: np.ndarray, coordinates: np.ndarray) -> 
         "RMSE": np.nan_to_num(rmse_of_z_by_gene(values, truth), nan=np.sqrt(2.0)),
         "JS": _where_defined(js_divergence_by_gene, values, truth),
         "Moran's I difference": np.abs(np.nan_to_num(morans[0]) - morans[1]),
+    }
+
+
+def _of_intervals(ends: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
+    """Share of each gene's standardised map inside its 90 % interval, and the interval's mean width."""
+    lower, upper = ends
+    inside = ((truth >= lower) & (truth <= upper)).mean(axis=0)
+    return {
+        "coverage_90": np.where(np.isnan(lower).any(axis=0), np.nan, inside),
+        "width_90": (upper - lower).mean(axis=0),
     }
 
 

@@ -1,8 +1,8 @@
 """Runs one method on prepared tasks, in whatever Python has it: ``python -m experiments.compare.serve JOB``.
 
 The job names the method's file, its options, the cells and the tasks; each task names an input, an output and
-a knob. NumPy only, so that it runs in every peer's environment. Tasks are timed one by one; reading, writing
-and the mapping of cells are not in the time.
+a knob. NumPy only, so that it runs in every peer's environment. Tasks are timed one by one; reading, writing,
+the mapping of cells and intervals are not in the time.
 """
 
 from __future__ import annotations
@@ -71,6 +71,11 @@ def _run(predict, task: Task, each: dict, job: dict) -> None:
     cells = {}
     if job["positions"] and found.mapping is not None:
         cells = origins(np.asarray(found.mapping(), np.float64), task.reference.coordinates)
+    if found.intervals is not None:
+        ends = np.stack(found.intervals()).astype(np.float32)
+        if ends.shape != (2, *expected):
+            raise ValueError(f"expected intervals of shape {(2, *expected)}, found {ends.shape}")
+        cells["intervals"] = ends
     numbers = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_gb": _peak_gb()}
     unfinished = f"{each['output']}.unfinished.npz"
     np.savez(unfinished, values=values, **numbers, **cells)
