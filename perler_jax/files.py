@@ -13,6 +13,7 @@ from perler_jax.fitted_predictor import LevelledMapping
 from perler_jax.given import GivenCells, same_cells
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
+from perler_jax.inputs.alignment import BatchAlignment
 from perler_jax.inputs.archive import rebuild
 from perler_jax.inputs.beside import Beside
 from perler_jax.inputs.data import SpatialReference
@@ -34,6 +35,7 @@ _HOST: dict[str, type] = {
     "reference": SpatialReference,
     "reference/names": GeneNames,
     "preprocessing": Preprocessing,
+    "preprocessing/alignment": BatchAlignment,
     "metagenes": MetageneMap,
     "tuning": Tuning,
     "evidence": CellEvidence,

@@ -137,6 +137,7 @@ def cross_validate_fit(fit: PerlerFit, cells: Any = None, **options: Any) -> Out
         settings=fit.settings,
         evidence=fit.evidence,
         location_weights=given,
+        batch_key=None if steps.alignment is None else steps.alignment.key,
         totals=None if steps.target_total is None else steps.target_total / steps.factors,
         covariance=None if fit.covariance is None else pd.DataFrame(fit.covariance, names, names),
         **options,

@@ -66,6 +66,7 @@ def fit_perler(
     covariance: Any = None,
     missing: Missing = "refuse",
     section_key: str | None = None,
+    batch_key: str | None = None,
     memory: Any = None,
     checkpoint: Any = None,
     progress: bool = True,
@@ -105,6 +106,9 @@ def fit_perler(
         section_key: column of the reference's ``obs`` that names the section of tissue that each location
             lies in. All sections share one mapping; smoothing and neighbours never cross from one to
             another, and their coordinates may repeat.
+        batch_key: column of the cells' ``obs`` that names their batch (donor, run). Background and spread of
+            every gene in every batch are brought to those of all, as far as batches differ by more than the
+            places that their cells are from (`perler_jax.inputs.alignment`).
         memory: budget for what is held beyond the inputs, e.g. "1GB"; None takes what is fastest, which is
             little: cells x locations are never held.
         checkpoint: folder that keeps finished held-out fits and scores, so that the same call goes on from
@@ -142,6 +146,7 @@ def fit_perler(
                 covariance=covariance,
                 missing=missing,
                 section_key=section_key,
+                batch_key=batch_key,
             )
         kept = problem.checkpoint(checkpoint)
     warn_of_idle_card()

@@ -16,6 +16,7 @@ from jaxtyping import Float, Real, Shaped
 
 from perler_jax.choices import Normalisation
 from perler_jax.errors import PerlerInputError
+from perler_jax.inputs.alignment import BatchAlignment
 from perler_jax.inputs.checks import warn_of_empty_cells
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.missing import refilled
@@ -50,18 +51,27 @@ class Preprocessing:
         target_total: total to which each row was scaled, in molecules; None if the method has no target.
         factors: (rows,) what each row's linear values are multiplied by.
         scale: of the values that it is applied to.
+        alignment: what takes batches off; None: they are one.
     """
 
     method: Normalisation
     target_total: float | None
     factors: Float[np.ndarray, " rows"]
     scale: str = "counts"
+    alignment: BatchAlignment | None = None
 
     def __repr__(self) -> str:
         return f"Preprocessing({self.describe()['formula']}, {self.method}, {len(self.factors)} rows)"
 
     def apply(self, block: Any) -> Any:
-        """log2(1 + x) of a (rows, genes) block, dense or sparse; the block is unchanged."""
+        """log2(1 + x) of a (rows, genes) block, dense or sparse; the block is unchanged.
+
+        With batches the block comes back dense, and must hold all rows: the alignment is of whole columns.
+        """
+        logged = self._logged(block)
+        return logged if self.alignment is None else self.alignment.apply(logged)
+
+    def _logged(self, block: Any) -> Any:
         if self.scale in ("centred", "binary"):
             return block
         if self.scale in LOGARITHMS and (self.factors == 1).all():
@@ -78,6 +88,7 @@ class Preprocessing:
             "formula": self._formula(),
             "n_rows": len(self.factors),
             "size_factors": {"min": low, "median": middle, "max": high},
+            "batches": None if self.alignment is None else self.alignment.describe(),
         }
         return {name: value for name, value in record.items() if value is not None}
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from perler_jax.batches import batches_of, with_batches
 from perler_jax.choices import Missing
 from perler_jax.errors import PerlerInputError
 from perler_jax.evidence import CellEvidence, check_evidence
@@ -179,6 +180,7 @@ def prepare_problem(
     coordinates: Any = None,
     missing: Missing = "refuse",
     section_key: str | None = None,
+    batch_key: str | None = None,
 ) -> Problem:
     """Check and align everything that `fit_perler` was given; arguments and errors are its own."""
     expression = as_cells(
@@ -195,9 +197,12 @@ def prepare_problem(
         missing=missing,
         section_key=section_key,
     )
+    batches = None if batch_key is None else batches_of(expression, batch_key)
     landmarks = align_landmarks(expression, atlas)
     measured = atlas.measured_at(landmarks)
     preprocessing = preprocess_cells(expression, settings.normalisation, totals)
+    if batch_key is not None and batches is not None:
+        preprocessing = with_batches(preprocessing, expression, landmarks, batches, batch_key)
     y = cell_landmarks(expression, landmarks, preprocessing)
     h = reference_landmarks(atlas, landmarks)
     n_folds = settings.folds or (None if len(landmarks) <= _MOST_SINGLE_FOLDS else 10)

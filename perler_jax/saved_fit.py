@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Shaped
 
 from perler_jax.errors import PerlerFileError
+from perler_jax.inputs.alignment import BatchAlignment
 from perler_jax.inputs.archive import read_archive, rebuild
 from perler_jax.inputs.beside import Beside
 from perler_jax.inputs.data import SpatialReference
@@ -74,6 +75,7 @@ def read_saved_fit(path: Any) -> SavedFit:
     plain, arrays = read_fit_archive(path)
     wanted = {"settings": PerlerSettings, "reference": SpatialReference, "preprocessing": Preprocessing}
     kinds = {**wanted, "reference/names": GeneNames, "reference/reading": Reading, "reference/beside": Beside}
+    kinds |= {"preprocessing/alignment": BatchAlignment}
     steps = int(arrays["em/n_steps"])
     return SavedFit(
         written_by=plain.get("written_by"),

@@ -69,6 +69,7 @@ def fit(arguments: argparse.Namespace) -> None:
             reference,
             settings=settings,
             location_weights=location_weights,
+            batch_key=arguments.batch_key,
             weights=None if arguments.weights is None else tuple(arguments.weights),
             progress=progress,
         )

@@ -13,6 +13,7 @@ from anndata import AnnData
 
 from perler_jax.app.lines import Pairs
 from perler_jax.errors import PerlerFileError, PerlerInputError
+from perler_jax.inputs.alignment import BatchAlignment
 from perler_jax.inputs.annotated import layer_names
 from perler_jax.inputs.data import SpatialReference
 from perler_jax.inputs.frames import name_columns
@@ -50,6 +51,7 @@ def describe_fit(fit: SavedFit) -> Pairs:
     means = fit.scores[["nested", "held_out", "reconstruction"]].mean()
     pairs = {
         "cells": f"{_few(fit.cell_names)}, {fit.preprocessing.describe()['formula']}",
+        **_batches(fit.preprocessing.alignment),
         "locations": f"{_few(fit.reference.locations)}, {_extent(fit.reference.coordinates)}",
         **_sections(fit.reference),
         "landmarks": _few(fit.landmarks) + _gaps(fit.reference.measured_at(fit.landmarks)),
@@ -70,6 +72,14 @@ def describe_fit(fit: SavedFit) -> Pairs:
         f"{stage.replace('_', '-')} {value:.1f}" for stage, value in fit.seconds.items()
     )
     return pairs
+
+
+def _batches(alignment: BatchAlignment | None) -> Pairs:
+    """Names and sizes of batches, where there are several."""
+    if alignment is None:
+        return {}
+    told = [f"{name} ({count})" for name, count in alignment.describe()["cells"].items()]
+    return {"batches": f"{len(told)} ({alignment.key}): {few(told)}"}
 
 
 def _sections(reference: SpatialReference) -> Pairs:

@@ -117,6 +117,12 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         help="expect cells from elsewhere (debris, another tissue): the surer that is of a cell, the less it "
         "counts",
     )
+    method.add_argument(
+        "--batch-key",
+        metavar="COLUMN",
+        help="column of obs of the cells that names their donor or run: what differs between these for every "
+        "gene by itself is taken off",
+    )
     tuning = parser.add_argument_group("tuning and scores")
     tuning.add_argument(
         "--folds",

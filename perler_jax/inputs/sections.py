@@ -9,15 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from jaxtyping import Bool, Float, Shaped
 from scipy.sparse.csgraph import connected_components
 
 from perler_jax.errors import PerlerInputError
 from perler_jax.inputs.beside import Beside, beside_of
-from perler_jax.inputs.interface import argument
-from perler_jax.inputs.labels import few, near_misses
+from perler_jax.inputs.groups import groups_of
+from perler_jax.inputs.labels import few
 
 __all__ = ["apart", "check_sections", "section_codes", "sections_of", "sections_of_result", "side_by_side"]
 
@@ -37,39 +36,7 @@ def sections_of(beside: Beside | None, key: str) -> Shaped[np.ndarray, " locatio
         PerlerInputError: no such column, a location without a section, one section only, or a section of a
             single location.
     """
-    asked = argument("section_key", key)
-    if beside is None:
-        raise PerlerInputError(
-            f"expected a reference with columns of obs ({asked}): an AnnData or an h5ad or zarr file; "
-            "found one without; give it as such"
-        )
-    columns = np.array([str(name) for name in beside.obs.columns], dtype=object)
-    if key not in columns:
-        raise PerlerInputError(
-            f"expected a column of the reference's obs that names sections ({asked}); found "
-            f"{few(columns, 8) or 'no columns'}{near_misses(np.array([key], dtype=object), columns)}; give "
-            "one of these"
-        )
-    column = beside.obs[key]
-    missing = np.asarray(pd.isna(column))
-    names = np.asarray(column.astype(str), dtype=object).astype(str)
-    if missing.any():
-        raise PerlerInputError(
-            f"expected a section for every location ({asked}); found {missing.sum()} without "
-            f"({few(beside.obs.index[missing])}); name their section, or leave them out"
-        )
-    found, counts = np.unique(names, return_counts=True)
-    if len(found) < 2:
-        raise PerlerInputError(
-            f"expected two sections or more ({asked}); found {found[0]!r} alone; leave the argument out"
-        )
-    if counts.min() < 2:
-        raise PerlerInputError(
-            f"expected two locations or more in every section ({asked}); found {(counts < 2).sum()} of "
-            f"{len(found)} sections with one ({few(found[counts < 2])}); name another column, or leave these "
-            "locations out"
-        )
-    return names
+    return groups_of(beside, key, "section", least=2)
 
 
 def sections_of_result(result: AnnData, key: str | None = None) -> Shaped[np.ndarray, " locations"] | None:
