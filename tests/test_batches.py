@@ -196,7 +196,7 @@ def test_bad_columns_are_refused(data, names, words):
 
 
 def test_cells_without_columns_are_refused(data):
-    with pytest.raises(PerlerInputError, match="expected cells with columns of obs"):
+    with pytest.raises(PerlerInputError, match="expected columns of obs in the cells"):
         fit_perler(data[0].to_df(), data[1], batch_key="donor", progress=False)
     with pytest.raises(PerlerInputError, match="names batches"):
         fit_perler(*data[:2], batch_key="Donor", progress=False)

@@ -34,8 +34,8 @@ def groups_of(
     asked = argument(f"{what}_key", key)
     if beside is None:
         raise PerlerInputError(
-            f"expected {side} with columns of obs ({asked}): an AnnData or an h5ad or zarr file; found one "
-            "without; give it as such"
+            f"expected columns of obs in the {side} ({asked}), as an AnnData, h5ad or zarr has; found "
+            "none; give it as one of these"
         )
     columns = np.array([str(name) for name in beside.obs.columns], dtype=object)
     if key not in columns:

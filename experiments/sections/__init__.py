@@ -1,0 +1,1 @@
+"""What it gains to fit several sections, and several donors, together."""
