@@ -165,6 +165,7 @@ LAYERS = [
             "subsets",
             "calibration",
             "agreement",
+            "sharpness",
             "placement",
             "positions",
             "mapping",

@@ -368,6 +368,7 @@ def test_regions_by_name_mask_and_label():
         ({"regions": ["x", "y"]}, f"each of {LOCATIONS} locations"),
         ({"midline": Midline(3)}, "counted from 0"),
         ({"tempering": "agreement"}, "PerlerFit"),
+        ({"tempering": "auto"}, "PerlerFit"),
     ],
 )
 def test_what_cannot_be_used_is_refused(problem, options, message):

@@ -8,8 +8,8 @@ import pytest
 import perler_jax as pj
 from perler_jax.app.cli import main
 from perler_jax.trust import cell_positions
-from perler_jax.trust.agreement import calibrate_by_agreement
 from perler_jax.trust.origins import Tempering
+from perler_jax.trust.sharpness import choose_tempering
 from perler_jax.trust.tissue import Midline
 
 
@@ -37,7 +37,7 @@ def test_the_table_the_cells_and_the_mapping(made, tmp_path, capsys):
     more = ["--result", tmp_path / "cells.h5ad", "--mapping", tmp_path / "mapping.h5ad", "--top", 4]
     assert run(*arguments, *more, "--regions", "part", "--midline", "y=3") == 0
     said = capsys.readouterr().out
-    tempering = calibrate_by_agreement(fit).tempering
+    tempering = choose_tempering(fit)
     parts = pd.Series(fit.reference.beside.obs["part"].to_numpy(), index=fit.reference.locations)
     expected = cell_positions(fit, tempering=tempering, regions=parts, midline=Midline(1, 3.0))
     assert f"temperature  {tempering.temperature:.3g}" in said

@@ -18,6 +18,7 @@ from perler_jax.trust.calibration import calibrate_on_cells, calibrate_on_map
 from perler_jax.trust.origins import Tempering
 from perler_jax.trust.positions import cell_positions
 from perler_jax.trust.resolution import resolution_curve
+from perler_jax.trust.sharpness import fitting_calibration
 from tests import oracle
 from tests.test_positions import make_posterior
 
@@ -134,10 +135,11 @@ def test_landmarks_that_agree_make_regions_honest(embryo, fit):
     plain = cell_positions(fit, tempering=Tempering(), medoid=False).contains(origin).mean()
     assert plain < 0.8
     assert tempered == pytest.approx(0.9, abs=0.05)
-    again = calibrate_by_agreement(fit)
+    assert fitting_calibration(fit) == "agreement", "an atlas is smooth"
+    again = calibrate_by_agreement(fit, n_repeats=2)
     assert again.tempering == found.tempering
     assert again.tempering.spread == 0
-    assert again.table["n_landmarks"].tolist() == [8, 8, 8]
+    assert again.table["n_landmarks"].tolist() == [8] * 6
 
 
 def section(seed, n):
@@ -175,6 +177,11 @@ def test_a_map_of_single_cells_tells_its_own_temperature_and_spread():
     tempered = cell_positions(fit, tempering=found.tempering, medoid=False)
     assert tempered.contains(places).mean() == pytest.approx(0.9, abs=0.05)
     assert found.table["log_score"].idxmax() == found.table["spread"].tolist().index(found.tempering.spread)
+    assert fitting_calibration(fit) == "map"
+    default = cell_positions(fit, medoid=False)
+    assert default.contains(places).mean() == pytest.approx(0.9, abs=0.05), "the default chooses by itself"
+    agreed = cell_positions(fit, tempering="agreement", medoid=False)
+    assert agreed.contains(places).mean() < 0.8, "landmarks agree on the type of a cell"
     # Better than ignorance: the same share of the tissue, wherever the cell is from.
     assert tempered.table["n_locations_90"].median() < 0.8 * 400
 

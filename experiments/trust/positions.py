@@ -16,18 +16,20 @@ from tqdm import tqdm
 from experiments.common import arguments, data_folder, provenance, timed, write_json
 from experiments.trust.position_pictures import draw_positions
 from experiments.trust.unseen_genes import fly_of
-from perler_jax import PerlerFit, PerlerSettings, fit_perler, simulate_embryo
-from perler_jax.datasets import load_osmfish
+from perler_jax import PerlerFit, fit_perler, simulate_embryo
+from perler_jax.datasets import load_osmfish, load_starmap_pair
 from perler_jax.inputs.io import atomic_path
 from perler_jax.trust.agreement import calibrate_by_agreement
 from perler_jax.trust.calibration import calibrate_on_cells, calibrate_on_map
 from perler_jax.trust.origins import Tempering
 from perler_jax.trust.positions import cell_positions
 from perler_jax.trust.resolution import resolution_curve
+from perler_jax.trust.sharpness import choose_tempering
 
 UNTUNED = (0.5, 0.0)  # weights play no part in positions: nothing needs to be held out for them
 PLAIN, AGREEMENT = "none (the model's own)", "agreement of landmarks"
 ON_CELLS, ON_MAP = "some located cells", "the map's own cells"
+DEFAULT = "the default"
 TARGET = (0.87, 0.93)
 
 
@@ -38,17 +40,20 @@ def main() -> None:
     options = parser.parse_args()
     config = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
     fast = config.pop("fast")
-    for name in ("simulated", "osmfish", "fly"):
+    for name in ("simulated", "halves", "fly"):
         config[name] |= fast[name] if options.fast else {}
     folders = {
         name: data_folder(options.data and options.data / name, name)
-        for name in ("osmfish_sscortex", "drosophila")
+        for name in ("osmfish_sscortex", "visual_cortex_starmap", "drosophila")
     }
     seconds: dict[str, float] = {}
     with timed("simulated embryos", seconds):
         rows = list(simulated(config))
     with timed("osmFISH", seconds):
-        rows += list(osmfish(config, folders["osmfish_sscortex"]))
+        rows += list(halves(load_osmfish(folders["osmfish_sscortex"]), "osmFISH", config))
+    with timed("STARmap", seconds):
+        starmap = load_starmap_pair(folders["visual_cortex_starmap"]).reference
+        rows += list(halves(starmap, "STARmap", config))
     with timed("fly", seconds):
         curve = fly_resolution(config, folders["drosophila"])
     table = pd.DataFrame(rows)
@@ -87,24 +92,23 @@ def simulated(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
             PLAIN: Tempering(),
             AGREEMENT: calibrate_by_agreement(fit, n_repeats=options["repeats"], seed=seed).tempering,
             ON_CELLS: calibrate_on_cells(fit, known, seed=seed).tempering,
+            DEFAULT: choose_tempering(fit),
         }
         yield from _score(fit, methods, places, scored, config, "simulated embryo", kind, draw)
 
 
-def osmfish(config: dict[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
+def halves(section: AnnData, dataset: str, config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Half of a section's cells are the map, the others are put on it. True is the map's nearest cell."""
-    options = config["osmfish"]
-    section = load_osmfish(folder)[:: options["every_cell"]]
-    for split in tqdm(range(options["splits"]), desc="osmFISH", disable=not sys.stderr.isatty()):
+    options = config["halves"]
+    section = section[:: options["every_cell"]]
+    for split in tqdm(range(options["splits"]), desc=dataset, disable=not sys.stderr.isatty()):
         seed = config["seed"] + split
         order = np.random.default_rng(seed).permutation(section.n_obs)
         located, dissociated = np.sort(order[::2]), np.sort(order[1::2])
         places = np.asarray(section.obsm["spatial"][dissociated])
-        # Counts of both halves are left as they are: they come from one experiment.
         fit = fit_perler(
-            AnnData(section.X[dissociated], obs=section.obs[[]].iloc[dissociated], var=section.var),
+            AnnData(section.X[dissociated], obs=section.obs[[]].iloc[dissociated], var=section.var[[]]),
             _dense(section[located]),
-            settings=PerlerSettings(normalisation="none"),
             weights=UNTUNED,
             progress=False,
         )
@@ -115,8 +119,9 @@ def osmfish(config: dict[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
             AGREEMENT: calibrate_by_agreement(fit, seed=seed).tempering,
             ON_CELLS: calibrate_on_cells(fit, known, seed=seed).tempering,
             ON_MAP: calibrate_on_map(fit, n_cells=options["map_cells"], seed=seed).tempering,
+            DEFAULT: choose_tempering(fit),
         }
-        yield from _score(fit, methods, places, scored, config, "osmFISH", "half a section", split)
+        yield from _score(fit, methods, places, scored, config, dataset, "half a section", split)
 
 
 def fly_resolution(config: dict[str, Any], folder: Path) -> pd.DataFrame:
@@ -186,7 +191,10 @@ def _told(n: int, located: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _dense(cells: AnnData) -> AnnData:
     return AnnData(
-        cells.X.toarray(), obs=cells.obs[[]], var=cells.var, obsm={"spatial": cells.obsm["spatial"]}
+        cells.X.toarray() if hasattr(cells.X, "toarray") else cells.X,
+        obs=cells.obs[[]],
+        var=cells.var[[]],
+        obsm={"spatial": cells.obsm["spatial"]},
     )
 
 

@@ -108,10 +108,10 @@ def _add_positions(command: Command) -> None:
     positions.add_argument(
         "--temperature",
         type=_temperature,
-        default="agreement",
+        default="auto",
         metavar="NUMBER",
-        help="how much duller than the model's the posterior is; 1 is the model's (default: agreement, which "
-        "lets disjoint sets of landmarks say)",
+        help="how much less sure than the model's the probabilities are; 1 is the model's (default: auto, "
+        "which takes what fits the map: agreement of disjoint sets of landmarks, or map, its own cells)",
     )
     positions.add_argument(
         "--regions", metavar="NAME", help="column of obs of the reference: the probability of each value"
@@ -137,7 +137,7 @@ def _add_report(command: Command) -> None:
 
 
 def _temperature(text: str) -> float | str:
-    return text if text == "agreement" else float(text)
+    return text if text in ("auto", "agreement", "map") else float(text)
 
 
 def _add_fit_and_cells(

@@ -18,10 +18,10 @@ from perler_jax.given import same_cells
 from perler_jax.inputs.data import CellExpression
 from perler_jax.inputs.io import atomic_path
 from perler_jax.inputs.labels import few
-from perler_jax.trust.agreement import calibrate_by_agreement
 from perler_jax.trust.origins import Tempering
 from perler_jax.trust.placement import CellPositions
 from perler_jax.trust.positions import cell_positions
+from perler_jax.trust.sharpness import choose_tempering, fitting_calibration
 from perler_jax.trust.tissue import Midline
 
 __all__ = ["positions"]
@@ -84,12 +84,13 @@ def _with_cells(fitted: PerlerFit, cells: CellExpression, *, new: bool) -> Perle
 def _tempering(temperature: float | str, fitted: PerlerFit, progress: bool) -> Tempering:
     if not isinstance(temperature, str):
         return Tempering(temperature)
-    if len(fitted.cell_names) < _ENOUGH:
+    how = fitting_calibration(fitted) if temperature == "auto" else temperature
+    if how == "agreement" and len(fitted.cell_names) < _ENOUGH:
         raise PerlerInputError(
             f"expected --temperature NUMBER, as {len(fitted.cell_names)} cells are too few for landmarks to "
             "agree on; found none: give the number that `perler-jax positions` prints for the fitted cells"
         )
-    return calibrate_by_agreement(fitted, progress=progress).tempering
+    return choose_tempering(fitted, how, progress=progress)
 
 
 def _regions(fitted: PerlerFit, name: str | None) -> pd.Series | None:

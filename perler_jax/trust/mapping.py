@@ -20,10 +20,10 @@ from perler_jax.inputs.beside import plain_columns, plain_index
 from perler_jax.inputs.labels import positions
 from perler_jax.mixture import MappingParams
 from perler_jax.settings import device_precision
-from perler_jax.trust.agreement import calibrate_by_agreement
 from perler_jax.trust.credible import count_threshold, mass_threshold
 from perler_jax.trust.origins import OriginPosterior, Tempering
 from perler_jax.trust.rows import Tissue, posterior_rows
+from perler_jax.trust.sharpness import choose_tempering
 
 __all__ = ["mapping"]
 
@@ -43,7 +43,7 @@ def mapping(
     """Where the cells are from, as a sparse matrix of cells x locations.
 
     Args:
-        fit: a fit; its expression is needed for ``tempering="agreement"`` only.
+        fit: a fit; its expression is needed where landmarks are to agree on the tempering only.
         cells: names, positions or a mask; None is every cell.
         mass: of each cell keep the most probable locations that together hold this much, e.g. 0.95 (the
             default where ``top`` is not given); ties are all kept.
@@ -51,8 +51,8 @@ def mapping(
             be given: then whichever keeps less.
         of: "posterior", the probability that a cell came from a location (Eq. 11), or "weights", how much a
             cell counts at a location in the paper's weighted mean, a share of the cell (Eq. 22).
-        tempering: how much to distrust the model's own posterior: None is the model's, "agreement" lets
-            disjoint sets of landmarks say (as in `perler_jax.trust.cell_positions`), or a `Tempering`.
+        tempering: how much to distrust the model's own posterior: None is the model's; "auto", "agreement",
+            "map" or a `Tempering` as in `perler_jax.trust.cell_positions`.
         progress: show a progress bar.
 
     Returns:
@@ -75,9 +75,7 @@ def mapping(
     rows = np.arange(len(posterior.cells)) if cells is None else positions(cells, posterior.cells, "cell")
     if not len(rows):
         raise PerlerInputError("expected at least one cell, found none: check the selection")
-    if tempering == "agreement":
-        tempering = calibrate_by_agreement(fit, progress=progress).tempering
-    used = tempering or Tempering()
+    used = Tempering() if tempering is None else choose_tempering(fit, tempering, progress=progress)
     most = len(posterior.locations) if top is None else min(top, len(posterior.locations))
     extra: list[np.ndarray] = []
     kept: Any = _posterior_kept
@@ -112,8 +110,6 @@ def _check(mass: float | None, top: int | None, of: str, tempering: Any) -> None
         raise PerlerInputError(f"expected to keep at least 1 location of each cell; found top={top}")
     if of not in ("posterior", "weights"):
         raise PerlerInputError(f"expected of='posterior' or of='weights'; found {of!r}")
-    if not (tempering is None or tempering == "agreement" or isinstance(tempering, Tempering)):
-        raise PerlerInputError(f"expected tempering None, 'agreement' or a Tempering; found {tempering!r}")
     if of == "weights" and tempering is not None:
         raise PerlerInputError(
             "expected weights as they were tuned; found tempering, which is for the posterior: leave it out"

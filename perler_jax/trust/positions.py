@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,10 @@ from perler_jax.errors import PerlerInputError
 from perler_jax.fit import PerlerFit
 from perler_jax.inputs.labels import positions
 from perler_jax.settings import device_precision
-from perler_jax.trust.agreement import calibrate_by_agreement
 from perler_jax.trust.credible import RowSummary, summarise_rows
 from perler_jax.trust.origins import OriginPosterior, Tempering
 from perler_jax.trust.placement import CellPositions, check_masses
+from perler_jax.trust.sharpness import Sharpness, choose_tempering
 from perler_jax.trust.tissue import Midline, fold, location_spacing, region_masks
 
 __all__ = ["CellPositions", "cell_positions"]
@@ -30,7 +30,7 @@ def cell_positions(
     fit: PerlerFit | OriginPosterior,
     cells: Any = None,
     *,
-    tempering: Tempering | Literal["agreement"] = "agreement",
+    tempering: Tempering | Sharpness = "auto",
     masses: Sequence[float] = (0.5, 0.9),
     regions: Any = None,
     midline: Midline | None = None,
@@ -44,10 +44,10 @@ def cell_positions(
     Args:
         fit: a fit, or the arrays of one (`OriginPosterior`).
         cells: names, positions or a mask; None is every cell.
-        tempering: how much to distrust the model's own posterior. "agreement" lets disjoint sets of landmarks
-            say (`calibrate_by_agreement`: some refits, and the fit must hold its expression).
-            ``Tempering()`` is the paper's posterior; for others see `calibrate_on_cells` and, for a map of
-            single cells, `calibrate_on_map`.
+        tempering: how much to distrust the model's own posterior. "auto" chooses by the map
+            (`choose_tempering`): "agreement" of disjoint sets of landmarks on a smooth atlas (some refits,
+            and the fit must hold its expression), "map" where each location is a single cell.
+            ``Tempering()`` is the paper's posterior; cells of known place: `calibrate_on_cells`.
         masses: of the credible regions and radii.
         regions: mapping from a name to locations (names, positions or a mask), or one label per location.
             None: the sections, where there are several.
@@ -84,12 +84,7 @@ def cell_positions(
         raise PerlerInputError("expected coordinates of the locations where a midline is given, found none")
     where = None if posterior.coordinates is None else fold(posterior.coordinates, midline)
     spacing = None if posterior.places is None else location_spacing(posterior.places)
-    if tempering == "agreement":
-        if not isinstance(fit, PerlerFit):
-            raise PerlerInputError(
-                "expected a PerlerFit where landmarks are to agree, found an OriginPosterior: give tempering="
-            )
-        tempering = calibrate_by_agreement(fit, progress=progress).tempering
+    tempering = choose_tempering(fit, tempering, progress=progress)
 
     with device_precision(posterior.precision):
         dtype = posterior.precision

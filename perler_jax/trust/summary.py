@@ -28,9 +28,11 @@ from perler_jax.trust.uncertainty import effective_cells
 __all__ = ["MEANING", "fit_intervals", "held_out_patterns", "summarise"]
 
 MEANING = (
-    "standard_error: of the weighted mean, from the disagreement of the cells that speak for a location; "
-    "lower, upper: they hold a share `level` of the values of a gene like the landmarks, on average over "
-    "genes and locations, once its true pattern is put on the scale on which the prediction is its regression"
+    "standard_error: of X, from the disagreement of the cells behind each location. lower, upper: between "
+    "them lies a share `level` of the values of a gene's map, each gene brought to mean 0 and variance 1 "
+    "over the tissue and then drawn on the scale of X, on average over locations and over genes like the "
+    "landmarks. They say where a gene is high or low against the rest of the tissue, not how many molecules "
+    "there are"
 )
 
 
@@ -60,8 +62,9 @@ def summarise(
         sentence on what the layers mean.
 
     A standard error knows of the disagreement of the cells alone; an interval knows how far landmarks were
-    off that no fit had seen: it is the one to use. A landmark was in the fit, and its interval is wider than
-    it need be. Ends may lie below zero.
+    off that no fit had seen: it is the one to use. It is an interval of the standardised map, drawn on the
+    scale of X: it tells of the pattern, not of amounts. A landmark was in the fit, and its interval is wider
+    than it need be. Ends may lie below zero.
 
     Raises:
         PerlerInputError: unknown genes, no expression, no held-out landmarks or too few for the level.
