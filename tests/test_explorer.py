@@ -148,6 +148,13 @@ def test_the_page_needs_nothing_but_itself(result, fit, tmp_path):
     assert "60 genes at 150 locations" in outside
 
 
+def test_progress_is_shown_if_asked_for(result, fit, tmp_path, capsys):
+    write_explorer(result, tmp_path / "page.html", fit=fit, progress=True)
+    assert "explorer" in capsys.readouterr().err
+    write_explorer(result, tmp_path / "page.html", fit=fit)
+    assert capsys.readouterr().err == ""
+
+
 def test_only_layers_that_are_named_take_room(result):
     """From 0.13 on anndata keeps X as the layer named None: it must be packed once."""
     extra = result.copy()

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from perler_jax.app.explore import write_explorer
@@ -41,6 +42,7 @@ def result(fit):
     table.var["predicted_upper"] = table.var["predicted"] + 0.25
     table.var["spatial_rank"] = pd.array([*range(60, 1, -1), None], "Int64")
     table.obs["effective_cells"] = rng.uniform(1, 50, 150)
+    table.obs["segment"] = np.where(table.obsm["spatial"][:, 0] < 0, "head", "tail")
     return table
 
 
@@ -68,7 +70,8 @@ def page(opened_page):
         search.sort();
         await tissue.view("lateral");
         await tissue.mirror(true);
-        await update({ gene: 0, quantity: 0, place: null });
+        search.only = null;
+        await update({ gene: 0, quantity: 0, column: null, place: null, beside: null });
     })()""")
     yield opened_page
     finished(opened_page)
@@ -175,9 +178,9 @@ def test_uncertainty_and_reliability_are_shown(page, result):
     name = str(result.var_names[9])
     choose(page, name)
     labels = page.run("[...document.querySelectorAll('#quantities button')].map((e) => e.innerText)")
-    assert labels == ["prediction", "standard error", "± interval", "lower", "upper"]
+    assert labels == ["prediction", "uncertainty", "± interval", "lower", "upper"]
     column = {
-        "standard error": result.layers["standard_error"][:, 9],
+        "uncertainty": result.layers["standard_error"][:, 9],
         "± interval": result.layers["upper"][:, 9] - result.X[:, 9],
         "lower": result.layers["lower"][:, 9],
         "upper": result.layers["upper"][:, 9],
@@ -251,6 +254,134 @@ def test_small_windows_scroll_in_one_direction_only(page):
     assert page.run("document.documentElement.scrollHeight") <= 640
 
 
+def test_colours_show_a_column_of_the_locations(page, result):
+    location = front(page)
+    select = """(() => {
+        const colour = document.getElementById("colour");
+        colour.value = [...colour.options].find((each) => each.text === "%s").value;
+        colour.dispatchEvent(new Event("change"));
+    })()"""
+    act(page, lambda: page.run(select % "segment"))
+    kind = result.obs["segment"].iloc[location]
+    expected = to_rgb({"head": "#0072B2", "tail": "#E69F00"}[kind])
+    np.testing.assert_allclose(colour_at(page, place_of(page, location)), expected, atol=0.06)
+    assert page.run("[...document.querySelectorAll('#legend li')].map((e) => e.innerText)") == [
+        "head",
+        "tail",
+    ]
+    assert "segment" in page.run("document.getElementById('said').textContent")
+    act(page, lambda: page.run(select % "cells behind it"))
+    np.testing.assert_allclose(
+        page.run("Array.from(explorer.values)"), result.obs["effective_cells"], rtol=1e-5
+    )
+    choose(page, str(result.var_names[3]))  # back to genes
+    assert page.run("document.getElementById('colour').value") == ""
+    assert not page.run("document.getElementById('colours').hidden")
+
+
+def test_genes_are_counted_and_listed_by_reliability(page, result):
+    assert page.run("[...document.querySelectorAll('#belief button')].map((e) => e.innerText)") == [
+        "40 good",
+        "0 doubtful",
+        "20 poor",
+    ]
+    page.run("(document.getElementById('order').value = 'reliability', explorer.search.sort())")
+    order = page.run("explorer.search.sorted")
+    assert (np.asarray(order[:40]) % 3 != 0).all()  # good ones first
+    nested = result.var["score_nested"]
+    expected = nested.where(nested.notna(), result.var["predicted"]).to_numpy()
+    assert (np.diff(expected[order[:40]]) <= 1e-6).all()
+    page.run("document.querySelectorAll('#belief button')[2].click()")
+    page.wait("document.querySelectorAll('#matches li[role=option]').length === 20")
+    shown = page.run("[...document.querySelectorAll('#matches li[role=option]')].map((e) => e.innerText)")
+    assert all("poor" in each for each in shown)
+    page.press("Escape")
+    page.run("document.querySelectorAll('#belief button')[2].click()")
+    assert page.run("explorer.search.only") is None
+
+
+def test_a_landmark_has_its_map_beside_it(page, fit, result):
+    name = str(fit.landmarks[2])
+    act(page, lambda: page.run(f"explorer.update({{ gene: explorer.genes.indexOf({name!r}) }})"))
+    act(page, lambda: page.press("b"))
+    page.wait("explorer.two")
+    column = list(fit.reference.genes).index(name)
+    expected = np.log2(1 + np.asarray(fit.reference.values)[:, column])
+    shown = np.array(page.run("Array.from(explorer.map)"))
+    np.testing.assert_allclose(shown, expected, atol=np.ptp(expected) / 250)
+    boxes = page.run(
+        "['tissue', 'map'].map((id) => { const b = document.getElementById(id).getBoundingClientRect();"
+        " return [b.left, b.right, b.width]; })"
+    )
+    assert boxes[0][1] <= boxes[1][0] + 1
+    assert min(boxes[0][2], boxes[1][2]) > 100
+    page.run("explorer.tissue.view('dorsal').then(() => 1)")
+    page.wait("document.getElementById('map')._fullLayout.scene._scene.getCamera().eye.z > 0.99")
+    other = str(next(each for each in result.var_names if each not in fit.landmarks))
+    choose(page, other)
+    assert page.run("document.getElementById('map').hidden")
+    assert page.run("document.getElementById('map-label').hidden")
+
+
+def test_controls_stay_in_one_line_and_names_off_the_tissue(page):
+    page.resize(1400, 850)
+    page.wait("explorer.tissue.element._fullLayout.width > 800")
+    lines = page.run("""[...document.querySelectorAll("#stage .line, header")].map((line) => {
+        const boxes = [...line.children].map((e) => e.getBoundingClientRect()).filter((b) => b.height);
+        const lowest = Math.max(...boxes.map((b) => b.top));
+        const highest = Math.min(...boxes.map((b) => b.bottom));
+        return [line.scrollWidth - line.clientWidth, lowest, highest];
+    })""")
+    assert len(lines) == 3
+    for beyond, lowest_top, highest_bottom in lines:
+        assert beyond <= 0
+        assert lowest_top < highest_bottom  # all share one line
+    for view in ("lateral", "dorsal", "anterior"):
+        page.run(f"explorer.tissue.view({view!r}).then(() => 1)")
+        page.run("new Promise((done) => setTimeout(done, 400))")
+        labels = page.run("""(() => {
+            const t = explorer.tissue, [xs, ys] = t.project(t.points());
+            const { left, top, right } = t.element.getBoundingClientRect();
+            const within = (b, x, y) => x > b.left && x < b.right && y > b.top && y < b.bottom;
+            return [...document.querySelectorAll("#overlay span")]
+                .filter((e) => e.style.opacity === "1")
+                .map((e) => e.getBoundingClientRect())
+                .map((b) => [xs.some((x, i) => within(b, x + left, ys[i] + top)),
+                             b.left >= left && b.right <= right]);
+        })()""")
+        assert len(labels) >= 2
+        assert all(not covered and inside for covered, inside in labels), labels
+    page.resize(960, 640)
+    page.wait("explorer.tissue.element._fullLayout.width < 800")
+
+
+def test_the_panel_of_a_location_keeps_its_height(page):
+    height = "document.querySelector('.of-place').getBoundingClientRect().height"
+    top = height.replace("height", "top") + " + document.querySelector('aside').scrollTop"
+    before, at = page.run(height), page.run(top)
+    act(page, lambda: page.press("h"))
+    values = np.array(page.run("Array.from(explorer.values)"))
+    assert page.run("explorer.state.place") == values.argmax()
+    assert page.run(height) == before
+    assert page.run(top) == at
+
+
+def test_everything_can_be_reached_and_has_a_name(page):
+    """What a keyboard and a screen reader need: names of all controls, an order that begins with a way in."""
+    nameless = page.run("""
+        [...document.querySelectorAll("button, input, select, [tabindex], [role=img]")]
+            .filter((e) => !(e.innerText.trim() || e.ariaLabel || e.labels?.[0]?.innerText.trim()))
+            .map((e) => e.outerHTML.slice(0, 80))
+    """)
+    assert nameless == []
+    first = "document.querySelector('a[href], button, input, select, [tabindex]').className"
+    assert page.run(first) == "skip"
+    said = page.run("document.getElementById('said').textContent")
+    assert page.run("explorer.genes[explorer.state.gene]") in said
+    assert page.run("document.getElementById('said').getAttribute('aria-live')") == "polite"
+    assert "highest at" in said
+
+
 def test_flat_tissue_without_anything_more(browser, tmp_path):
     """From here on: these leave the page that the others share."""
     rng = np.random.default_rng(2)
@@ -300,4 +431,27 @@ def test_a_block_of_points_is_shown_as_it_is(browser, tmp_path):
     _, y, z = np.array(browser.run("explorer.tissue.points()"))
     np.testing.assert_allclose(z[300:], -z[:300])
     np.testing.assert_array_equal(y[300:], y[:300])
+    finished(browser)
+
+
+def test_sections_lie_side_by_side_with_their_names(browser, tmp_path):
+    rng = np.random.default_rng(4)
+    where = np.stack(np.meshgrid(np.arange(10.0), np.arange(6.0)), axis=-1).reshape(-1, 2)
+    table = AnnData(rng.normal(size=(180, 4)).astype(np.float32))
+    table.obsm["spatial"] = np.concatenate([where] * 3)
+    table.obs["slice"] = np.repeat(["first", "second", "third"], 60)
+    table.uns["perler"] = {"section_key": "slice"}
+    write_explorer(table, tmp_path / "sections.html")
+    opened(browser, tmp_path / "sections.html")
+    assert browser.run("[...document.querySelectorAll('#overlay .section')].map((e) => e.innerText)") == [
+        "first",
+        "second",
+        "third",
+    ]
+    places = np.array([place_of(browser, each) for each in (7, 67, 127)])
+    assert np.linalg.norm(places[0] - places[1]) > 50
+    act(browser, lambda: browser.click(*places[1]))
+    assert browser.run("explorer.state.place") == 67
+    assert "at 7.0, 0.0" in text(browser, "#place")
+    assert "second" in text(browser, "#facts-there")
     finished(browser)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.common import arguments, data_folder, data_hash, load_config, provenance, timed, write_json
@@ -79,33 +80,31 @@ def _draw(sections: pd.DataFrame, donors: pd.DataFrame, out: Path) -> None:
     figure = Figure(figsize=(10.5, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.45))
     sizes = sections.groupby("section", sort=False)["n_locations"].first()
-    _bars(
-        left, sections.groupby(["section", "way"], sort=False)["score"].mean().unstack("section", sort=False)
-    )
-    left.set_xticks(range(len(sizes)), [f"{name}\n{n} locations" for name, n in sizes.items()])
+    groups = [sections[sections["section"] == name] for name in sizes.index]
+    _bars(left, groups, [f"{name}\n{n} locations" for name, n in sizes.items()])
     left.set(title="osmFISH in three sections", ylabel="correlation at genes left out")
-    table = donors.groupby(["skew", "background", "way"], sort=False)["score"].mean()
-    _bars(right, table.unstack(["skew", "background"], sort=False))
-    cases = donors[["skew", "background"]].drop_duplicates().itertuples(index=False)
-    right.set_xticks(
-        range(len(donors[["skew", "background"]].drop_duplicates())),
-        [
-            f"{'other' if skew else 'the same'} places,\n{'other' if level else 'the same'} levels"
-            for skew, level in cases
-        ],
-    )
+    cases = [each for _, each in donors.groupby(["background", "skew"])]
+    names = [
+        f"{'other' if each['skew'].iloc[0] else 'the same'} places,\n"
+        f"{'other' if each['background'].iloc[0] else 'the same'} levels"
+        for each in cases
+    ]
+    _bars(right, cases, names)
     right.set(title="two simulated donors", ylabel="correlation with the true pattern")
     with atomic_path(out / "sections.png") as temporary:
         figure.savefig(temporary, dpi=130, format="png")
 
 
-def _bars(ax, table: pd.DataFrame) -> None:
-    """Groups of bars, one group per column."""
-    width = 0.8 / len(table)
-    for i, (way, row) in enumerate(table.iterrows()):
-        at = np.arange(table.shape[1]) + (i - (len(table) - 1) / 2) * width
-        ax.bar(at, row.to_numpy(), width * 0.92, color=_COLOURS[str(way)], label=way)
-    ax.set_ylim(0.9 * float(np.nanmin(table.to_numpy())) if len(table) else 0, None)
+def _bars(ax: Axes, groups: list[pd.DataFrame], names: list[str]) -> None:
+    """Mean score of every way, one group of bars per table."""
+    ways = list(dict.fromkeys(groups[0]["way"]))
+    means = np.array([[each.loc[each["way"] == way, "score"].mean() for way in ways] for each in groups])
+    width = 0.8 / len(ways)
+    for i, way in enumerate(ways):
+        at = np.arange(len(groups)) + (i - (len(ways) - 1) / 2) * width
+        ax.bar(at, means[:, i], width * 0.92, color=_COLOURS[way], label=way)
+    ax.set_xticks(range(len(groups)), names)
+    ax.set_ylim(0.9 * float(np.nanmin(means)), None)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
 

@@ -208,7 +208,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--fit",
         type=Path,
         metavar="FIT.npz",
-        help="the fit behind the result, to name the cells",
+        help="the fit behind the result, to name the cells and to show the maps of landmarks",
     )
     explore.add_argument("--title", default="Tissue explorer", help="of the page")
     explore.add_argument(

@@ -150,6 +150,7 @@ def explore(arguments: argparse.Namespace) -> None:
         megabytes=arguments.megabytes,
         mirror=arguments.mirror,
         axes=None if arguments.axes is None else dict(_axis(each) for each in arguments.axes),
+        progress=shows_progress(arguments),
     )
     print(f"{out}  {report}")
 

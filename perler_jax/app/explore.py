@@ -11,9 +11,11 @@ from typing import Any
 import anndata
 import numpy as np
 from anndata import AnnData
+from tqdm import tqdm
 
 from perler_jax._typing import Real
-from perler_jax.app.explorer.facts import help_text, pack_columns
+from perler_jax.app.explorer.facts import colour_categories, help_text, pack_columns
+from perler_jax.app.explorer.maps import pack_maps
 from perler_jax.app.explorer.page import Blobs, drawing_program, fill_page
 from perler_jax.app.explorer.quantities import SCALES, colour_stops, pack_quantities, short_unit
 from perler_jax.app.explorer.sides import section_labels, sides_of, views_of
@@ -31,6 +33,7 @@ from perler_jax.versions import package_version
 __all__ = ["ExplorerReport", "read_result", "write_explorer"]
 
 _MEGABYTES = 15
+_OF_MAPS = 0.1  # of the page, at most
 _OWN_FILES = 1e5  # bytes that the page's own files take, and a little more
 
 
@@ -80,6 +83,7 @@ def write_explorer(
     megabytes: Real = _MEGABYTES,
     mirror: str | None = None,
     axes: SpatialAxes | Mapping[str, Any] | None = None,
+    progress: bool = False,
 ) -> ExplorerReport:
     """Write one self-contained HTML page that shows a result; it needs no network.
 
@@ -88,7 +92,8 @@ def write_explorer(
             ``obsm["spatial"]``; sections lie side by side. Shown where they are there: the layers
             ``standard_error``, ``lower``, ``upper``, and all columns of ``var`` and ``obs``.
         path: the page.
-        fit: the fit behind the result; with it a location names the cells that count most there.
+        fit: the fit behind the result; with it a location names the cells that count most there, and the map
+            of a landmark stands beside its prediction.
         genes: names to show; None is all.
         title: of the page.
         megabytes: largest size of the page. Patterns are packed as finely as fits.
@@ -96,6 +101,7 @@ def write_explorer(
             as well; "none": all of it is given. None: what ``uns["spatial_axes"]`` says, or "none".
         axes: names of the ends of each axis, such as ``{"x": "anterior:posterior"}``; None: as the result
             says.
+        progress: show a progress bar.
 
     Raises:
         PerlerInputError: no positions, values missing, unknown genes, a fit of other locations, no plotly, or
@@ -111,6 +117,10 @@ def write_explorer(
     if genes is not None:
         result = result[:, _known(genes, result)]
     blobs = Blobs()
+    bar = tqdm(total=4, desc="explorer", unit="step", disable=not progress, leave=False)
+    places = pack_columns(result.obs, "place", blobs)
+    colour_categories(places, result)
+    bar.set_postfix_str("the cells of each location")
     page: dict[str, Any] = {
         "title": title,
         "plotly": blobs.add("plotly", program),
@@ -126,7 +136,7 @@ def write_explorer(
         },
         "first": _first(result),
         "columns": pack_columns(result.var, "gene", blobs),
-        "places": pack_columns(result.obs, "place", blobs),
+        "places": places,
         "arrays": {
             "genes": blobs.add("genes", list(map(str, result.var_names))),
             "locations": blobs.add("locations", list(map(str, result.obs_names))),
@@ -135,12 +145,19 @@ def write_explorer(
         | ({} if sections is None else {"own": blobs.add("own", own.astype(np.float32))})
         | ({} if fit is None else _top_cells(fit, blobs)),
     }
+    bar.update()
+    if fit is not None:
+        page["maps"] = pack_maps(fit, result, blobs, _OF_MAPS * megabytes * 1e6)
+    bar.update()
+    bar.set_postfix_str("patterns of all genes")
     # Base64 makes four characters of three bytes. Per gene and quantity four numbers go beside the patterns.
     beside = 16 * result.n_vars * (1 + len(layer_names(result)))
     quantities, agreement = pack_quantities(
         result, blobs, 0.75 * (megabytes * 1e6 - blobs.size - _OWN_FILES) - beside
     )
     page |= quantities
+    bar.update()
+    bar.set_postfix_str("writing")
     median, lowest = np.quantile(agreement, [0.5, 0.01]) if len(agreement) else (1.0, 1.0)
     texts = {
         "title": title,
@@ -156,6 +173,8 @@ def write_explorer(
     text = fill_page(page, texts, help_text(meanings), blobs)
     with atomic_path(Path(path)) as temporary:
         temporary.write_text(text, encoding="utf-8")
+    bar.update()
+    bar.close()
     size = Path(path).stat().st_size / 1e6
     return ExplorerReport(result.n_vars, result.n_obs, size, float(median), float(lowest))
 

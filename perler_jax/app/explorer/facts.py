@@ -7,41 +7,70 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
 from perler_jax.app.explorer.page import Blobs
+from perler_jax.pl.colours import colouring_of, palette_of
 
-__all__ = ["help_text", "pack_columns"]
+__all__ = ["colour_categories", "help_text", "pack_columns"]
 
 #: Columns that this package writes, in the order in which they are shown: label and meaning.
 _KNOWN = {
-    "is_landmark": ("landmark", "the gene is in the reference, and took part in the fit"),
+    "is_landmark": ("landmark", "the gene has a measured map, which took part in the fit"),
     "score_nested": (
-        "nested score",
-        "agreement with the reference of a landmark that neither fit nor tuning had seen: the one to believe",
+        "agrees with its map",
+        "correlation of the landmark's map with its prediction without that map, from -1 to 1: the one to "
+        "believe (nested score)",
     ),
     "score_held_out": (
-        "held-out score",
-        "agreement with the reference of a landmark that the fit had not seen, but tuning had",
+        "the same, shares seen",
+        "as before, but the map took part in the choice of how to predict (held-out score)",
     ),
     "score_reconstruction": (
-        "score in the fit",
-        "agreement with the reference of a landmark that the fit had seen",
+        "the same, map seen",
+        "as before, but the map took part in the fit: too good to be believed (reconstruction score)",
     ),
-    "predicted": ("expected score", "held-out score that a gene with such signals has, with its interval"),
+    "predicted": (
+        "expected agreement",
+        "how well the prediction of a gene with such signals agrees with its true map, with a range",
+    ),
     "predicted_with_reference": (
-        "expected, with reference",
-        "the same from one more signal, which needs the reference's pattern of the gene",
+        "expected, by its map too",
+        "the same from one more signal, which needs the measured map of the gene",
     ),
-    "agreement": ("agreement of sides", "are its correlations with the landmarks those of the reference?"),
-    "split_half": ("split-half reliability", "do two halves of the cells give the same pattern? 1 is yes"),
-    "spatial_share": ("spatial share", "share of the gene's variance over cells that its pattern explains"),
+    "agreement": (
+        "cells agree with map",
+        "does the gene go along with the landmarks in the cells as it does on the map?",
+    ),
+    "split_half": ("repeatable", "do two halves of the cells give the same pattern? 1 is yes"),
+    "spatial_share": (
+        "told by place",
+        "share of the gene's variation between cells that its pattern explains",
+    ),
     "spatial_rank": ("spatial rank", "1 for the gene whose pattern explains most"),
-    "morans_i": ("Moran's I", "how alike neighbouring locations are; 1 at most, 0 for noise"),
+    "agreement_predicted": (
+        "prediction agrees with cells",
+        "does the predicted pattern go along with the landmarks' maps as the gene does in the cells?",
+    ),
+    "regression_agreement": (
+        "two ways agree",
+        "does a weighted mean of cells give the same pattern as a regression on landmarks?",
+    ),
+    "morans_i": ("smoothness", "how alike neighbouring locations are; 1 at most, 0 for noise (Moran's I)"),
     "detection_rate": ("detected in", "share of the cells in which the gene was detected"),
-    "effective_cells": ("effective cells", "how many cells, counted alike, speak for the location"),
+    "effective_cells": ("cells behind it", "how many cells, counted alike, speak for the location"),
 }
 _SAME = {"nested": "score_nested"}  # columns that repeat another
+_LATER = {*_KNOWN} - {
+    "is_landmark",
+    "score_nested",
+    "predicted",
+    "split_half",
+    "detection_rate",
+    "effective_cells",
+}
 _BADGE, _REASON = "flag", "reason"
+_MOST_COLOURS = 60
 
 
 def pack_columns(table: pd.DataFrame, name: str, blobs: Blobs) -> list[dict[str, Any]]:
@@ -70,6 +99,24 @@ def pack_columns(table: pd.DataFrame, name: str, blobs: Blobs) -> list[dict[str,
     return [records[column] for column in sorted(records, key=lambda column: known.get(column, len(known)))]
 
 
+def colour_categories(records: list[dict[str, Any]], result: AnnData) -> None:
+    """Give the columns of ``obs`` that hold categories a colour for each, by its text.
+
+    Args:
+        records: of `pack_columns`, changed in place; one with too many categories gets none.
+        result: with scanpy's colours in ``uns``, maybe.
+    """
+    for record in records:
+        if record["kind"] == "flag":
+            record["colours"] = {"no": "#d5d9da", "yes": "#0072B2"}
+        elif record["kind"] == "text":
+            found = colouring_of(result, record["name"], None)
+            if found.categories is not None and len(found.categories) <= _MOST_COLOURS:
+                shades = palette_of(result, found, None)
+                texts = (" ".join(str(each).split()) for each in found.categories)
+                record["colours"] = dict(zip(texts, shades, strict=True))
+
+
 def help_text(meanings: dict[str, str]) -> str:
     """HTML of a list of meanings."""
     rows = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in meanings.items())
@@ -79,7 +126,9 @@ def help_text(meanings: dict[str, str]) -> str:
 def _pack(column: pd.Series, name: str, blobs: Blobs) -> dict[str, Any] | None:
     title = str(column.name)
     label, meaning = _KNOWN.get(title, (title.removeprefix("is_").replace("_", " "), None))
-    record: dict[str, Any] = {"label": label} | ({} if meaning is None else {"meaning": meaning})
+    record: dict[str, Any] = {"label": label, "name": title, "first": title not in _LATER} | (
+        {} if meaning is None else {"meaning": meaning}
+    )
     if pd.api.types.is_bool_dtype(column):
         return record | {"kind": "flag", "array": blobs.add(name, column.to_numpy(np.uint8))}
     if pd.api.types.is_numeric_dtype(column):

@@ -22,8 +22,12 @@ __all__ = ["SCALES", "colour_stops", "pack_quantities", "short_unit"]
 SCALES = {"expression": "viridis", "error": "magma"}
 # Quantity: label, meaning, its share of the room for patterns against 1 of the prediction.
 _QUANTITIES = {
-    "prediction": ("prediction", "what the cells that speak for a location say on average", 1.0),
-    "standard_error": ("standard error", "how much the prediction would vary with other cells", 0.5),
+    "prediction": ("prediction", "expression that the cells tell of each location", 1.0),
+    "standard_error": (
+        "uncertainty",
+        "how much the prediction would vary with other cells (standard error)",
+        0.5,
+    ),
     "half_width": ("±", "half the interval that holds the true value with that chance", 0.5),
     "lower": ("lower", "lower end of the interval", 0.4),
     "upper": ("upper", "upper end of the interval", 0.4),

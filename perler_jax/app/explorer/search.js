@@ -8,6 +8,7 @@ class Search {
     Object.assign(this, { input, list, select, names, orders });
     this.lower = names.map((name) => name.toLowerCase());
     this.onchoose = () => {};
+    this.only = null; // (gene) => whether it is listed; null lists all
     this.shown = [];
     this.at = -1;
     for (const label of Object.keys(orders)) select.add(new Option(label));
@@ -33,9 +34,10 @@ class Search {
 
   matches(query) {
     const text = query.trim().toLowerCase();
-    if (!text) return this.sorted;
+    const listed = this.only === null ? this.sorted : this.sorted.filter(this.only);
+    if (!text) return listed;
     const exact = [], first = [], inside = [];
-    for (const gene of this.sorted) {
+    for (const gene of listed) {
       const at = this.lower[gene].indexOf(text);
       if (at < 0) continue;
       (this.lower[gene] === text ? exact : at === 0 ? first : inside).push(gene);
@@ -45,9 +47,9 @@ class Search {
 
   open(all = false) {
     const query = all ? "" : this.input.value;
-    const found = this.matches(query), { scores } = this.orders[this.select.value];
+    const found = this.matches(query), { scores, shown = scores, marks } = this.orders[this.select.value];
     this.shown = found.slice(0, MOST_SHOWN);
-    this.list.replaceChildren(...this.shown.map((gene, i) => this.item(gene, i, query.trim(), scores)));
+    this.list.replaceChildren(...this.shown.map((gene, i) => this.item(gene, i, query.trim(), shown, marks)));
     if (found.length === 0 || found.length > MOST_SHOWN) {
       const note = document.createElement("li");
       note.className = "note";
@@ -60,7 +62,7 @@ class Search {
     this.list.scrollTop = 0;
   }
 
-  item(gene, i, query, scores) {
+  item(gene, i, query, scores, marks) {
     const item = document.createElement("li"), name = document.createElement("div"), text = this.names[gene];
     item.id = `match-${i}`;
     item.dataset.gene = gene;
@@ -75,7 +77,7 @@ class Search {
     item.append(name);
     if (scores && Number.isFinite(scores[gene])) {
       const score = document.createElement("span");
-      score.textContent = tell(scores[gene]);
+      score.textContent = (marks ? `${marks(gene)} ` : "") + tell(scores[gene]);
       item.append(score);
     }
     return item;
@@ -114,7 +116,7 @@ class Search {
 
   /** The gene so many places further in the list. */
   neighbour(gene, step) {
-    const n = this.sorted.length;
-    return this.sorted[(this.sorted.indexOf(gene) + step + n) % n];
+    const listed = this.only === null ? this.sorted : this.sorted.filter(this.only), n = listed.length;
+    return n ? listed[(listed.indexOf(gene) + step + n) % n] : gene;
   }
 }

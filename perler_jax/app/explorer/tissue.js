@@ -6,11 +6,13 @@ const unit = (a) => a.map((each) => each / Math.hypot(...a));
 const subtract = (a, b) => a.map((each, i) => each - b[i]);
 const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
 
+const NAMES = 74; // pixels on either side of the tissue, for the names of its sides
+
 class Tissue {
   /** `mirror`: axis along which a half is mirrored, or null where all is given. `names`: of the locations. */
-  constructor(element, coordinates, { dimensions, spacing, mirror, views, sides, sections, names, scales }) {
+  constructor(element, coordinates, { dimensions, spacing, mirror, views, sides, sections, names, scales, still = false }) {
     const half = mirror !== null;
-    Object.assign(this, { element, coordinates, dimensions, spacing, mirrored: mirror, half, views, sides, sections, names, scales });
+    Object.assign(this, { element, coordinates, dimensions, spacing, mirrored: mirror, half, views, sides, sections, names, scales, still });
     this.n = coordinates.length / dimensions;
     this.both = half;
     this.solid = dimensions === 3;
@@ -48,13 +50,13 @@ class Tissue {
     const shared = { type, mode: "markers", showlegend: false };
     const cells = { ...shared, hovertemplate: "%{text}<extra></extra>", marker: { line: { width: 0 }, opacity: 1 } };
     await Plotly.newPlot(this.element, [{ ...cells, x, y, ...(z && { z }) }], this.layout(), {
-      displayModeBar: false, scrollZoom: true, responsive: false, doubleClick: false,
+      displayModeBar: false, scrollZoom: !this.still, responsive: false, doubleClick: false,
     });
     this.listen();
     this.element.on("plotly_relayout", () => { this.resizeDots(); this.onmove(); });
     this.element.on("plotly_relayouting", () => this.onmove());
     new ResizeObserver(() => this.fit()).observe(this.element);
-    this.fit();
+    await this.fit();
   }
 
   /** A click is a press and a release at one place; what lies between them elsewhere is a rotation. */
@@ -97,11 +99,11 @@ class Tissue {
     const bare = { margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", uirevision: 1, hoverlabel: { font: { size: 13 } } };
     if (!this.solid) {
       const axis = { visible: false, zeroline: false };
-      return { ...bare, dragmode: "pan", xaxis: axis, yaxis: { ...axis, scaleanchor: "x" } };
+      return { ...bare, dragmode: this.still ? false : "pan", xaxis: axis, yaxis: { ...axis, scaleanchor: "x" } };
     }
     const axis = (i) => ({ visible: false, showspikes: false, range: [this.centre[i] - this.reach, this.centre[i] + this.reach] });
     const camera = { projection: { type: "orthographic" }, eye: vector(this.views[0].eye), up: vector(this.views[0].up), center: vector([0, 0, 0]) };
-    return { ...bare, scene: { xaxis: axis(0), yaxis: axis(1), zaxis: axis(2), aspectmode: "manual", aspectratio: vector([1, 1, 1]), dragmode: "orbit", camera } };
+    return { ...bare, scene: { xaxis: axis(0), yaxis: axis(1), zaxis: axis(2), aspectmode: "manual", aspectratio: vector([1, 1, 1]), dragmode: this.still ? false : "orbit", camera } };
   }
 
   /** The tissue as large as its place on the page allows. */
@@ -111,11 +113,11 @@ class Tissue {
     await Plotly.relayout(this.element, { width, height });
     if (this.solid) {
       // An orthographic scene shows two units of its aspect ratio from top to bottom, whatever the camera.
-      const across = (1.9 * width) / height, up = (1.9 * 2 * this.reach) / Math.max(this.extent[1], this.extent[2]);
+      const beside = Math.max(0.55 * width, width - 2 * NAMES), across = (2 * beside) / height, up = (1.7 * 2 * this.reach) / Math.max(this.extent[1], this.extent[2]);
       const size = Math.min(across, up);
       await Plotly.relayout(this.element, { "scene.aspectratio": vector([size, size, size]) });
     } else {
-      const [x, y] = this.extent, scale = Math.max(x / width, y / height);
+      const [x, y] = this.extent, scale = Math.max(x / width, y / (height - (this.sections.length ? 40 : 0)));
       const around = (i, pixels) => [this.centre[i] - (scale * pixels) / 2, this.centre[i] + (scale * pixels) / 2];
       await Plotly.relayout(this.element, { "xaxis.range": around(0, width), "yaxis.range": around(1, height) });
     }
@@ -142,6 +144,22 @@ class Tissue {
     const colours = this.twice(Array.from(values, (value) => (Number.isFinite(value) ? value : null)));
     const update = { "marker.color": [colours], "marker.cmin": low, "marker.cmax": high, "marker.colorscale": [this.scales[scale]], text: [this.twice(text)] };
     return Plotly.restyle(this.element, update, [0]);
+  }
+
+  /** Categories: the colour of each location's text; grey where it has none. */
+  showGroups(texts, colours, label) {
+    this.values = null;
+    const text = texts.map((each, i) => `${this.names(i)}<br>${label}: ${each || "not known"}`);
+    const update = { "marker.color": [this.twice(texts.map((each) => colours[each] ?? "#d5d9da"))], text: [this.twice(text)] };
+    return Plotly.restyle(this.element, update, [0]);
+  }
+
+  /** Seen as another tissue is. */
+  follow(other) {
+    const layout = other.element._fullLayout;
+    if (!this.solid) return Plotly.relayout(this.element, { "xaxis.range": [...layout.xaxis.range], "yaxis.range": [...layout.yaxis.range] });
+    const camera = layout.scene._scene.getCamera(), size = layout.scene.aspectratio.x;
+    return Plotly.relayout(this.element, { "scene.camera": camera, "scene.aspectratio": vector([size, size, size]) });
   }
 
   view(name) {
