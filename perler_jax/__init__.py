@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from perler_jax.evidence import CellEvidence, coordinate_evidence, region_evidence
     from perler_jax.files import load_fit
     from perler_jax.fit import PerlerFit
+    from perler_jax.gradients import differentiable_objective
     from perler_jax.inputs.data import CellExpression, SpatialReference
     from perler_jax.inputs.intake import as_cells, as_reference
     from perler_jax.inputs.io import read_cells, read_reference
@@ -42,6 +43,7 @@ _WHERE = {
     "as_reference": "inputs.intake",
     "coordinate_evidence": "evidence",
     "cross_validate": "outer",
+    "differentiable_objective": "gradients",
     "fit_perler": "perler",
     "load_fit": "files",
     "load_fly": "datasets",
@@ -67,6 +69,7 @@ __all__ = [
     "as_reference",
     "coordinate_evidence",
     "cross_validate",
+    "differentiable_objective",
     "fit_perler",
     "load_fit",
     "load_fly",

@@ -153,6 +153,7 @@ LAYERS = [
             "files",
             "perler",
             "outer",
+            "gradients",
         ],
     ),
     (

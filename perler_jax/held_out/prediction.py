@@ -1,7 +1,8 @@
 """The prediction of held-out genes as a differentiable function of everything that is worth tuning.
 
-One pytree, `HeldOutParams`, names what may vary: the weights of the distance, a weight per metagene or per
-landmark, the smoothing over positions, the ridge of the regression on landmarks, the strength of the priors.
+One pytree, `HeldOutParams`, names what may vary: the weights of the distance, the shares of several weighted
+means and of the regression alone, a weight per metagene or per landmark, the smoothing over positions, the
+ridge of the regression on landmarks, the strength of the priors.
 What is None is off, and costs nothing. `objective.py` makes J of it.
 """
 
@@ -48,13 +49,16 @@ class HeldOutParams:
     """What may be tuned; all positive. None: off.
 
     Attributes:
-        alpha: weight of the squared distance.
-        beta: weight of the distance.
+        alpha: weight of the squared distance; (points,) for several weighted means.
+        beta: weight of the distance; likewise.
+        shares: (points,) share of each weighted mean; with a ridge (points + 1,), the last that of the
+            regression alone. Only ratios count. None: there is one weighted mean.
         metagene_weights: (metagenes,) share of each metagene in the squared distance, by its rank in its
             fold; only ratios count. Folds agree on the leading metagenes, not on the last ones.
         landmark_weights: (landmarks,) share of each landmark in the squared distance; only ratios count. A
             landmark is the same in all folds, which a metagene is not; of the gene held out none takes part.
         smoothing: standard deviation of the Gaussian over positions, in the unit of the coordinates.
+        smoothed: share of the smoothed prediction against the plain one, from 0 to 1; None: all of it.
         ridge: penalty of the regression on landmarks, in units of a landmark's variance.
         prior_strengths: (3,) worth in cells of the priors on sensitivity, background and noise
             (`data_scaled_priors`). The mapping of every fold is then fitted again, and J differentiated
@@ -63,9 +67,11 @@ class HeldOutParams:
 
     alpha: Number
     beta: Number
+    shares: Any = None
     metagene_weights: Any = None
     landmark_weights: Any = None
     smoothing: Number = None
+    smoothed: Number = None
     ridge: Number = None
     prior_strengths: Any = None
 
@@ -172,19 +178,24 @@ def predict_fold(
     if params.ridge is not None:
         coefficients = _coefficients(params.ridge, fit, data)
         values, carried = values - data.standard_cells @ coefficients, data.standard_reference @ coefficients
-    weights = WeightParams(jnp.reshape(params.alpha, 1), jnp.reshape(params.beta, 1))
+    weights = WeightParams(jnp.reshape(params.alpha, -1), jnp.reshape(params.beta, -1))
     means = weighted_means(
         *(weights, near, far, mapping.log_location_weights, values),
         evidence=data.evidence,
         votes=votes,
     )
-    prediction = carried + means[0]
+    if params.shares is None:
+        prediction = carried + means[0]
+    else:
+        shares = params.shares / jnp.sum(params.shares)
+        prediction = carried + jnp.einsum("p,plw->lw", shares[: len(means)], means)
     if params.smoothing is None:
         return prediction
     assert data.neighbours is not None  # `check_params`
     assert data.squared_distances is not None
-    shares = jax.nn.softmax(-0.5 * data.squared_distances / params.smoothing**2, axis=1)
-    return jnp.einsum("ln,lnw->lw", shares, prediction[data.neighbours])
+    near_by = jax.nn.softmax(-0.5 * data.squared_distances / params.smoothing**2, axis=1)
+    smooth = jnp.einsum("ln,lnw->lw", near_by, prediction[data.neighbours])
+    return smooth if params.smoothed is None else prediction + params.smoothed * (smooth - prediction)
 
 
 def _weighted(params: HeldOutParams, axes: Array | None, near: Array, far: Array) -> tuple[Array, Array]:
@@ -260,6 +271,17 @@ def check_params(params: HeldOutParams, fits: HeldOutFits, data: HeldOutData) ->
             "expected no regression on landmarks (ridge=None) with a reference that has gaps: what is filled "
             "in differs from fold to fold; found a ridge; leave it out, or leave out landmarks with gaps "
             "(missing='drop')"
+        )
+    if params.smoothed is not None and params.smoothing is None:
+        raise PerlerInputError(
+            "expected smoothing where a share is smoothed, found none: give it, or no share"
+        )
+    points = np.shape(params.alpha)[-1:] or (1,)
+    shares = np.shape(params.shares)[-1:]
+    if params.shares is not None and shares != (points[0] + (params.ridge is not None),):
+        raise PerlerInputError(
+            f"expected a share for each of {points[0]} weighted means, and with a ridge one more for the "
+            f"regression alone; found shape {np.shape(params.shares)}"
         )
     _, landmarks, metagenes = fits.cell_loadings.shape
     expected = {"metagene_weights": metagenes, "landmark_weights": landmarks, "prior_strengths": 3}

@@ -36,6 +36,7 @@ Solver = Literal["dense", "gmres"]
 __all__ = ["Solver", "fit_implicit", "implicit_fixed_point"]
 
 _TOGETHER = 6  # columns of F' that share one pass: its exp is taken once, the tile is held this often
+_NEAR = 0.1  # widths: a Newton step from farther away could lead anywhere
 _NO_SAY = 256  # units in the last place below which a step has changed nothing
 
 
@@ -46,14 +47,16 @@ def implicit_fixed_point(
 
     Args:
         step: one EM step, or any smooth map: parameters -> parameters, a pytree of arrays.
-        found: where ``step(found) = found``, to the tolerance of whoever found it; its own derivatives are
+        found: near ``step(found) = found``, to the tolerance of whoever found it; its own derivatives are
             dropped. A parameter that the step hands through unchanged is a constant here.
         widths: a tree like ``found`` of typical sizes; the system is solved in these units. None: ones.
         solver: "dense" forms I - F' (as many derivatives of the step as there are parameters) and serves any
             number of right-hand sides; "gmres" needs some ten for one right-hand side, e.g. one gradient.
 
     Returns:
-        ``found``, differentiable in forward and in reverse mode.
+        The fixed point, differentiable in forward and in reverse mode: ``found`` after one Newton step, which
+        is as near as the precision allows where EM stopped by its gain (a gain of 1e-12 of the likelihood
+        leaves an error of 1e-4 in a derivative; after the step, in float64, of 1e-7).
     """
     found = jax.lax.stop_gradient(found)
     start, unravel = ravel_pytree(found)
@@ -64,6 +67,10 @@ def implicit_fixed_point(
         return z - (ravel_pytree(step(unravel(start + width * z)))[0] - start) / width
 
     solve = functools.partial(_solve, dense=solver == "dense")
+    left, slope = jax.linearize(change, jnp.zeros_like(start))
+    newton = jax.lax.stop_gradient(solve(slope, -left))
+    near = jnp.isfinite(newton).all() & (jnp.abs(newton).max() < _NEAR)
+    start = start + width * jnp.where(near, newton, 0.0)
     z = jax.lax.custom_root(change, jnp.zeros_like(start), lambda _, guess: guess, solve)
     return unravel(start + width * z)
 
