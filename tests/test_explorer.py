@@ -155,6 +155,24 @@ def test_progress_is_shown_if_asked_for(result, fit, tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_labels_of_a_transfer_are_columns_of_the_page(result, fit, embryo, tmp_path, capsys):
+    kinds = pd.Series(np.where(np.arange(120) % 2, "a", "b"), embryo.cells.obs_names, name="kind")
+    types = fit.transfer(kinds)
+    result.write_h5ad(tmp_path / "result.h5ad")
+    types.write_h5ad(tmp_path / "types.h5ad")
+    line = ["explore", str(tmp_path / "result.h5ad"), "--labels", str(tmp_path / "types.h5ad"), "--quiet"]
+    assert main(line) == 0
+    capsys.readouterr()
+    told = json.loads(
+        re.search(r'id="page-data">(.*?)</script>', text_of(tmp_path / "result.html"), re.DOTALL)[1]
+    )
+    columns = {each["name"]: each for each in told["places"]}
+    assert set(columns["transferred_kind"]["colours"]) == {"a", "b"}
+    assert columns["transferred_kind_entropy"]["kind"] == "number"
+    with pytest.raises(PerlerInputError, match="found 149 of others"):
+        write_explorer(result, tmp_path / "page.html", labels=types[1:])
+
+
 def test_only_layers_that_are_named_take_room(result):
     """From 0.13 on anndata keeps X as the layer named None: it must be packed once."""
     extra = result.copy()

@@ -210,6 +210,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FIT.npz",
         help="the fit behind the result, to name the cells and to show the maps of landmarks",
     )
+    explore.add_argument(
+        "--labels",
+        type=Path,
+        metavar="TYPES.h5ad",
+        help="what `transfer` wrote, to colour the locations by it",
+    )
     explore.add_argument("--title", default="Tissue explorer", help="of the page")
     explore.add_argument(
         "--megabytes",

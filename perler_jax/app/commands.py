@@ -136,15 +136,17 @@ def evaluate(arguments: argparse.Namespace) -> None:
 def explore(arguments: argparse.Namespace) -> None:
     """Write the page that shows a result."""
     out = arguments.out or arguments.result.with_suffix(".html")
-    check_output(out, ".html", [arguments.result, arguments.fit, arguments.genes_file])
+    check_output(out, ".html", [arguments.result, arguments.fit, arguments.labels, arguments.genes_file])
     with Unreadable() as unreadable:
         result = unreadable.read(read_result, arguments.result)
         fitted = None if arguments.fit is None else unreadable.read(load_fit, arguments.fit)
+        labels = None if arguments.labels is None else unreadable.read(read_result, arguments.labels)
         genes = unreadable.read(_genes, arguments)
     report = write_explorer(
         result,
         out,
         fit=fitted,
+        labels=labels,
         genes=genes,
         title=arguments.title,
         megabytes=arguments.megabytes,

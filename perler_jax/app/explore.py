@@ -14,7 +14,7 @@ from anndata import AnnData
 from tqdm import tqdm
 
 from perler_jax._typing import Real
-from perler_jax.app.explorer.facts import colour_categories, help_text, pack_columns
+from perler_jax.app.explorer.facts import colour_categories, help_text, pack_columns, with_labels
 from perler_jax.app.explorer.maps import pack_maps
 from perler_jax.app.explorer.page import Blobs, drawing_program, fill_page
 from perler_jax.app.explorer.quantities import SCALES, colour_stops, pack_quantities, short_unit
@@ -78,6 +78,7 @@ def write_explorer(
     path: str | PathLike[str],
     *,
     fit: PerlerFit | None = None,
+    labels: AnnData | None = None,
     genes: Sequence[str] | None = None,
     title: str = "Tissue explorer",
     megabytes: Real = _MEGABYTES,
@@ -94,6 +95,8 @@ def write_explorer(
         path: the page.
         fit: the fit behind the result; with it a location names the cells that count most there, and the map
             of a landmark stands beside its prediction.
+        labels: what `PerlerFit.transfer` made of the same locations: its columns of ``obs`` are shown as
+            well.
         genes: names to show; None is all.
         title: of the page.
         megabytes: largest size of the page. Patterns are packed as finely as fits.
@@ -114,6 +117,8 @@ def write_explorer(
     frame = _axes(result, mirror, axes) if solid else SpatialAxes()
     if fit is not None:
         _check_fit(fit, result)
+    if labels is not None:
+        result = with_labels(result, labels)
     if genes is not None:
         result = result[:, _known(genes, result)]
     blobs = Blobs()

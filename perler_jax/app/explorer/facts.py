@@ -10,9 +10,11 @@ import pandas as pd
 from anndata import AnnData
 
 from perler_jax.app.explorer.page import Blobs
+from perler_jax.errors import PerlerInputError
+from perler_jax.inputs.annotated import layer_names
 from perler_jax.pl.colours import colouring_of, palette_of
 
-__all__ = ["colour_categories", "help_text", "pack_columns"]
+__all__ = ["colour_categories", "help_text", "pack_columns", "with_labels"]
 
 #: Columns that this package writes, in the order in which they are shown: label and meaning.
 _KNOWN = {
@@ -115,6 +117,32 @@ def colour_categories(records: list[dict[str, Any]], result: AnnData) -> None:
                 shades = palette_of(result, found, None)
                 texts = (" ".join(str(each).split()) for each in found.categories)
                 record["colours"] = dict(zip(texts, shades, strict=True))
+
+
+def with_labels(result: AnnData, labels: AnnData) -> AnnData:
+    """The result with the columns of ``obs`` of another one of the same locations, and its colours.
+
+    Args:
+        result: locations x genes.
+        labels: of `PerlerFit.transfer`.
+
+    Raises:
+        PerlerInputError: other locations.
+    """
+    if list(map(str, result.obs_names)) != list(map(str, labels.obs_names)):
+        raise PerlerInputError(
+            f"expected labels of the {result.n_obs} locations of the result, in their order; found "
+            f"{labels.n_obs} of others; transfer them with the fit that made the result"
+        )
+    new = labels.obs[[name for name in labels.obs.columns if name not in result.obs.columns]]
+    found = AnnData(result.X, obs=pd.concat([result.obs, new.set_axis(result.obs_names, axis=0)], axis=1))
+    found.var, found.obsm["spatial"] = result.var, result.obsm["spatial"]
+    found.uns.update(
+        {name: labels.uns[name] for name in labels.uns if name.endswith("_colors")} | dict(result.uns)
+    )
+    for name in layer_names(result):
+        found.layers[name] = result.layers[name]
+    return found
 
 
 def help_text(meanings: dict[str, str]) -> str:
