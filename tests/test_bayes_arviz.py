@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy import stats
+from scipy.special import logsumexp
 
 from perler_jax.density import log_density
 from perler_jax.errors import PerlerInputError
@@ -19,6 +20,7 @@ from perler_jax.inference.model_comparison import (
     landmark_log_likelihood,
 )
 from perler_jax.inference.posterior import MappingDraws, check_sides
+from perler_jax.metagenes import fit_metagenes
 from perler_jax.mixture import MappingParams
 from perler_jax.noise import StudentT
 
@@ -190,12 +192,21 @@ def test_comparison_finds_heavy_tails():
     assert found.loc["pca 3", "difference"] < -4 * found.loc["pca 3", "difference_error"]
 
 
-def test_completed_density_is_a_density_of_landmarks(landmarks):
-    """Scaling the landmarks shifts every cell's log density by ln |det| and nothing else."""
-    y, h = landmarks
-    before = landmark_log_likelihood(y, h, "plsc", 2, n_draws=20, seed=0)
-    after = landmark_log_likelihood(7.0 * y, h, "plsc", 2, n_draws=20, seed=0)
-    np.testing.assert_allclose(after, before - 4 * np.log(7.0), atol=0.02)
+@pytest.mark.parametrize("reduction", ["plsc", "pca"])
+def test_completed_density_is_a_density_of_landmarks(reduction):
+    """Of cells whose density is known: the model of all metagenes comes near it."""
+    rng = np.random.default_rng(3)
+    h = rng.normal(size=(40, 4)) * np.array([1.0, 2.0, 3.0, 4.0])
+    spread = np.array([0.3, 0.5, 0.4, 0.6])
+    y = h[rng.integers(40, size=400)] + spread * rng.normal(size=(400, 4))
+    squares = (((y[:, None] - h) / spread) ** 2).sum(axis=-1)
+    truth = logsumexp(-0.5 * squares, axis=1) - np.log(40) - np.log(spread).sum() - 2 * np.log(2 * np.pi)
+    sides = y - y.mean(axis=0), h - h.mean(axis=0)
+    found = landmark_log_likelihood(*sides, reduction, 4, n_draws=20, seed=0)
+    assert abs(found.mean() - truth.mean()) < 0.2
+    loadings = fit_metagenes(*sides, n_metagenes=4, reduction=reduction).cell_loadings
+    stretched = abs(np.linalg.slogdet(loadings)[1])
+    assert reduction == "pca" or stretched > 5, "else the change of variables is not tried"
 
 
 def test_what_cannot_be_compared_is_refused(landmarks):

@@ -1,5 +1,7 @@
 """Experts, their mixture and their shares: against dense weights, plain regressions and known answers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -229,6 +231,22 @@ def test_nothing_of_a_held_out_landmarks_map_is_in_its_patterns(sides, scorer):
     other[:, genes] = np.random.default_rng(8).normal(size=(LOCATIONS, len(genes)))
     _, after = make_scorer(y, other - other.mean(axis=0), positions).patterns(2)
     np.testing.assert_allclose(after, before, rtol=1e-6, atol=1e-7)
+
+
+def test_a_cell_without_a_vote_changes_no_held_out_pattern(sides):
+    """Foreign cells: what such a cell expresses of the held-out gene reaches no weighted mean."""
+    y, h, positions = sides
+    scorer = make_scorer(y, h, positions, tuple(each for each in EXPERTS if each.is_plain))
+    votes = jnp.ones((LANDMARKS, CELLS)).at[:, 4].set(0.0)
+    fits = {levels: dataclasses.replace(each, votes=votes) for levels, each in scorer.fits.items()}
+    genes = scorer.patterns(3)[0]
+    louder = y.copy()
+    louder[4, genes] += 30.0
+    heard, before = (dataclasses.replace(scorer, fits=each).patterns(3)[1] for each in (scorer.fits, fits))
+    louder_scorer = dataclasses.replace(scorer, cells=louder)
+    after = dataclasses.replace(louder_scorer, fits=fits).patterns(3)[1]
+    np.testing.assert_allclose(after, before, rtol=1e-6, atol=1e-7)
+    assert np.abs(louder_scorer.patterns(3)[1] - heard).max() > 0.1, "with a vote it is heard"
 
 
 def grams_of(predictions, maps):

@@ -18,6 +18,7 @@ from perler_jax import (
     simulate_embryo,
 )
 from perler_jax.noise import Gaussian, StudentT
+from perler_jax.trust.predictor import fold_predictors, landmark_table
 
 CELLS, LOCATIONS = 90, 120
 
@@ -96,6 +97,27 @@ def test_foreign_cells_do_not_vote(robust, embryo):
         robust.reconstruct([gene], cells=changed).X - robust.reconstruct([gene], cells=embryo.cells).X
     ).max()
     assert moved < ordinary
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_cell_without_a_vote_is_heard_in_no_fold(robust, plain):
+    """What trust learns on held-out landmarks counts cells as the folds' fits do."""
+    landmarks = landmark_table(robust, robust.expression())
+    votes = np.asarray(robust.held_out.votes).copy()
+    votes[:, 4] = 0.0
+    silent = dataclasses.replace(robust.held_out, votes=jnp.asarray(votes))
+    deaf = dataclasses.replace(robust, held_out=silent)
+
+    def means(fit, louder):
+        found = []
+        for genes, predictor in fold_predictors(fit, landmarks, plain=plain):
+            values = landmarks.cells[:, genes].copy()
+            values[4] += louder
+            found.append(predictor.total(values))
+        return np.concatenate(found, axis=1)
+
+    np.testing.assert_allclose(means(deaf, 30.0), means(deaf, 0.0), atol=1e-6)
+    assert np.abs(means(robust, 30.0) - means(robust, 0.0)).max() > 0.01
 
 
 def test_a_file_of_before_noise_families_is_gaussian(embryo, tmp_path):

@@ -17,7 +17,8 @@ from perler_jax.inference.spatial import (
     location_graph,
     smooth_location_weights,
 )
-from perler_jax.neighbourhood import expression_neighbours
+from perler_jax.inputs.data import CellExpression
+from perler_jax.neighbourhood import expression_neighbours, neighbours_without
 
 LOCATIONS, METAGENES = 150, 6
 
@@ -121,6 +122,22 @@ def test_a_small_batch_borrows_and_a_large_one_speaks_for_itself(tissue):
         fit_batches(x[:3], jnp.asarray(r), ["a", "a", "alone"], progress=False)
     with pytest.raises(PerlerInputError, match="batch of each of"):
         fit_batches(x, jnp.asarray(r), ["a"], progress=False)
+
+
+def test_landmarks_have_no_say_in_neighbours():
+    """However much they vary: a held-out landmark must not choose the cells that predict it."""
+    rng = np.random.default_rng(5)
+    genes = np.array([f"g{i}" for i in range(140)], dtype=object)
+    names = np.array([f"c{i}" for i in range(60)], dtype=object)
+    landmarks, others = genes[:20], rng.normal(size=(60, 120)) + 3 * rng.normal(size=(60, 1))
+
+    def found(seed):
+        loud = 50 * np.random.default_rng(seed).normal(size=(60, 20))
+        cells = CellExpression(np.hstack([loud, others]), names, genes, scale="log2")
+        return neighbours_without(cells, landmarks, lambda block: block, n_neighbours=5)
+
+    np.testing.assert_array_equal(found(1), found(2))
+    np.testing.assert_array_equal(found(1), expression_neighbours(others.astype(np.float32), n_neighbours=5))
 
 
 def test_neighbours_in_expression_are_from_nearby(tissue):
