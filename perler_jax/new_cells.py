@@ -46,7 +46,8 @@ def place(
             fewer than two, or totals or evidence that are not of these cells.
 
     What differs between the two lots of cells by the way they were made (another chemistry, another
-    laboratory) is not taken off: fit them together where that matters.
+    laboratory, another batch of a fit with ``batch_key``) is not taken off: fit them together where that
+    matters.
     """
     expression = read_as_given(cells, fit.given)
     absent = fit.landmarks[~np.isin(fit.landmarks, expression.genes)]

@@ -23,7 +23,7 @@ def cut(located: anndata.AnnData, shares: Mapping[str, float]) -> anndata.AnnDat
         located: cells of known place; ``obs`` has the region of each.
         shares: of the locations, by name of the section.
     """
-    where = np.asarray(located.obsm["spatial"], np.float64)
+    where = np.array(located.obsm["spatial"], np.float64)
     # Along the axis on which regions differ less, so that every section has most of them.
     regions = located.obs["region"].astype(str)
     between = [pd.Series(where[:, axis]).groupby(regions.to_numpy()).mean().std() for axis in (0, 1)]
