@@ -46,7 +46,7 @@ class OuterScores:
         scores: one row per landmark: ``outer_fold``; ``score``, of its prediction by the fit that never had
             its map; ``nested``, the mean of what the other folds' fits said of it themselves.
         predictions: AnnData (locations, landmarks). X: these predictions, in the units of `reconstruct`.
-            ``layers["reference"]``: the map, log2 and centred. ``var``: the scores.
+            ``layers["reference"]``: the map, log2 and centred. ``var``: the scores. ``obs``: the sections.
     """
 
     scores: pd.DataFrame
@@ -211,6 +211,8 @@ def _result(
     )
     table = AnnData(predicted, obs=pd.DataFrame(index=pd.Index(atlas.locations.astype(str))), var=scores)
     table.layers["reference"] = maps
+    if atlas.sections is not None:
+        table.obs[atlas.section_key or "section"] = pd.Categorical(atlas.sections.astype(object))
     if atlas.coordinates is not None:
         table.obsm["spatial"] = np.array(atlas.coordinates)
     return OuterScores(scores, table)

@@ -270,6 +270,10 @@ def test_colours_show_a_column_of_the_locations(page, result):
         "tail",
     ]
     assert "segment" in page.run("document.getElementById('said').textContent")
+    saved = page.run(
+        "explorer.overlay.save('', explorer.drawn.label, explorer.drawn).then((u) => u.slice(0, 22))"
+    )
+    assert saved == "data:image/png;base64,"
     act(page, lambda: page.run(select % "cells behind it"))
     np.testing.assert_allclose(
         page.run("Array.from(explorer.values)"), result.obs["effective_cells"], rtol=1e-5

@@ -170,6 +170,7 @@ def test_cells_are_placed_in_a_section(fit):
 def test_outer_cross_validation_takes_the_column(data):
     found = cross_validate(*data, outer=3, settings=SETTINGS, section_key="slice", progress=False)
     assert np.isfinite(found.scores["score"]).all()
+    assert list(found.predictions.obs["slice"]) == list(data[1].obs["slice"])
 
 
 def test_pictures_show_sections_side_by_side(fit, result):
