@@ -173,6 +173,20 @@ def test_the_command_line_takes_the_column(data, tmp_path, capsys):
     assert "--batch-key donors" in capsys.readouterr().err
 
 
+def test_batches_of_different_technologies_are_told(data, caplog):
+    cells = data[0].copy()
+    factor = np.exp(1.2 * np.random.default_rng(0).standard_normal(80))
+    logs = np.log2(1 + cells.X)
+    logs[(cells.obs["donor"] == "second").to_numpy()] *= factor
+    cells.X = logs.astype(np.float32)
+    how = {"settings": SETTINGS, "cells_scale": "centred", "weights": (0.1, 1.0), "progress": False}
+    fit_perler(cells, data[1], batch_key="donor", **how)
+    assert "as by different technologies" in caplog.text
+    caplog.clear()
+    fit_perler(*data[:2], batch_key="donor", settings=SETTINGS, weights=(0.1, 1.0), progress=False)
+    assert "technologies" not in caplog.text
+
+
 # Refusals
 
 

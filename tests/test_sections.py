@@ -183,6 +183,9 @@ def test_pictures_show_sections_side_by_side(fit, result):
     plain = result.copy()
     del plain.uns["perler"]
     assert not pl.spatial(plain, color="slice", show=False).texts
+    flat = result.copy()
+    flat.obsm["X_umap"] = np.asarray(flat.obsm["spatial"]) * 2
+    assert not pl.spatial(flat, color="slice", basis="umap", show=False).texts
     assert len(pl.spatial(plain, color="slice", section_key="slice", show=False).texts) == 3
     pl.compare(fit, str(fit.landmarks[0]), show=False)
     drawn = pl.positions(cell_positions(fit), show=False)

@@ -91,7 +91,8 @@ def spatial(
         PerlerInputError: no such gene, column, layer or positions, or colours and titles of a wrong number.
         PerlerFileError: a path that cannot be written to.
     """
-    sections = sections_of_result(adata, section_key)
+    in_sections = basis == "spatial" or section_key is not None  # an embedding has none
+    sections = sections_of_result(adata, section_key) if in_sections else None
     where = side_by_side(coordinates_of(adata, basis), sections)
     names = [color] if color is None or isinstance(color, str) else list(color)
     if not names:
