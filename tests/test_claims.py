@@ -17,6 +17,7 @@ from experiments.validity import __main__ as validity
 from experiments.validity.evaluation import tune_on_grid
 from experiments.validity.variants import paired
 from experiments.zebrafish import __main__ as zebrafish
+from experiments.zebrafish import published as zebrafish_published
 from perler_jax import fit_perler, load_fly, simulate_embryo
 from perler_jax.scores.stripes import StripeAxis
 
@@ -131,6 +132,16 @@ def test_zebrafish_runs_and_beats_chance(tmp_path):
     median = found.set_index("metric")["median_mean"]
     assert median["auc_nested"] > 0.8
     assert median["position_error"] < median["position_error_of_the_centre"]
+
+
+def test_methods_of_a_binary_map_run_on_the_same_bins(tmp_path):
+    data, out = zebrafish_folder(tmp_path), tmp_path / "out"
+    zebrafish_published.main(["--fast", "--data", str(data), "--out", str(out)])
+    found = json.loads((out / "published.json").read_text())["simulated"]
+    assert set(found) == set(zebrafish_published.METHODS)
+    median = pd.DataFrame(found["Seurat v1 (own)"]).set_index("metric")["median_mean"]
+    assert median["auc_held_out"] > 0.7
+    assert median["r_hidden"] > 0.3
 
 
 def test_validity_runs_on_the_fly(fly_directory, tmp_path):

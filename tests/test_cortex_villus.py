@@ -16,6 +16,7 @@ import experiments.villus
 from experiments.compare.contract import Cells, Reference
 from experiments.compare.levels import without_levels
 from experiments.cortex.dissociated import classes_of, layers_of
+from experiments.villus import published as villus_published
 from experiments.villus.halves import split_halves
 from experiments.villus.scoring import family_of, score_cells, score_genes
 from perler_jax.errors import PerlerFileError
@@ -41,6 +42,17 @@ def villus():
 @pytest.fixture
 def halves(villus):
     return split_halves(villus, CONFIG, seed=1)
+
+
+def test_halpern_puts_cells_of_the_villus_into_their_zones(villus, halves):
+    of_map = villus[~villus.obs_names.isin(halves.cells.obs_names)]
+    weights = villus_published.zones_of(halves, of_map, halves.areas / halves.areas.sum())
+    assert (weights.argmax(axis=1) == halves.zones).mean() > 0.8
+    profiles, _ = villus_published.profiles_of(halves, of_map, weights)
+    np.testing.assert_allclose(profiles, halves.map_profiles.loc[profiles.index], atol=0.6)
+    # With true zones, the halves differ as their standard errors say.
+    _, inside = villus_published.profiles_of(halves, of_map, np.eye(3)[halves.zones])
+    assert inside.mean() > 0.6
 
 
 CONFIG = {

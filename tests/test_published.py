@@ -57,16 +57,20 @@ def test_halpern_is_the_negative_binomial_of_each_landmark():
     np.testing.assert_allclose(halpern.log_likelihood(counts, totals, shapes, rates, prior), expected)
 
 
-def test_halpern_takes_sampling_noise_off_the_gamma_distribution():
-    """By hand for two cells with 0 and 10 molecules; then drawn: 20,000 cells of shape 3, rate 0.5."""
-    shape, rate = halpern.gamma_by_moments(np.array([[0.0], [10.0]]), np.ones(2))
-    variance = (5.25**2 - 5.25 + 4.75**2 - 5.25) / 2
-    np.testing.assert_allclose([shape[0], rate[0]], [5.25**2 / variance, 5.25 / variance])
+def test_halpern_fits_the_gamma_distribution_under_the_sampling_noise():
+    """Likeliest of a grid of shapes, against SciPy; drawn: 20,000 cells of shape 3 and rate 0.5."""
+    counts, sizes = np.array([[0.0], [10.0], [3.0]]), np.array([1.0, 2.0, 1.0])
+    mean = 13.5 / 4  # half a molecule more
+    grid = np.logspace(-1, 3, 33)
+    fits = [scipy.stats.nbinom(r, r / (r + sizes * mean)).logpmf(counts[:, 0]).sum() for r in grid]
+    shape, rate = halpern.gamma_of_cells(counts, sizes)
+    np.testing.assert_allclose([shape[0], shape[0] / rate[0]], [grid[np.argmax(fits)], mean])
     rng = np.random.default_rng(0)
     sizes = rng.uniform(0.5, 2, 20_000)
     counts = rng.poisson(sizes * rng.gamma(3.0, 2.0, 20_000))[:, None]
-    shape, rate = halpern.gamma_by_moments(counts, sizes)
-    np.testing.assert_allclose([shape[0], rate[0]], [3.0, 0.5], rtol=0.06)
+    shape, rate = halpern.gamma_of_cells(counts, sizes)
+    assert shape[0] == grid[np.abs(np.log(grid / 3)).argmin()]
+    assert shape[0] / rate[0] == pytest.approx(6.0, rel=0.01)
 
 
 def test_halpern_profiles_and_their_standard_errors():

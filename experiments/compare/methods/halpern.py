@@ -17,7 +17,7 @@ from scipy.special import gammaln, logsumexp
 from experiments.compare.contract import Cells, Prediction, Reference
 
 __all__ = [
-    "gamma_by_moments",
+    "gamma_of_cells",
     "log_likelihood",
     "posterior",
     "predict",
@@ -26,7 +26,7 @@ __all__ = [
     "zone_profiles",
 ]
 
-_NARROWEST = 1e-3  # variance of a gamma distribution at least, in squared means
+_SHAPES = np.logspace(-1.0, 3.0, 33)  # of gamma distributions; the last is as good as a Poisson's rate
 
 
 def version() -> str:
@@ -47,7 +47,7 @@ def predict(cells: Cells, reference: Reference, genes: np.ndarray, knob: None = 
     # The map's counts were brought to one total: by how much says how much of a location was seen.
     seen, brought = reference.counts.sum(axis=1), reference.linear.sum(axis=1)
     sizes = np.divide(seen, brought, out=np.ones(len(seen)), where=brought > 0)
-    shape, rate = gamma_by_moments(reference.counts, sizes)
+    shape, rate = gamma_of_cells(reference.counts, sizes)
     shapes, rates = shape + reference.counts, rate + sizes[:, None]
     prior = np.full(len(sizes), 1.0 / len(sizes))
     weights = posterior(log_likelihood(counts, totals, shapes, rates, prior), prior)
@@ -55,22 +55,25 @@ def predict(cells: Cells, reference: Reference, genes: np.ndarray, knob: None = 
     return Prediction(np.log2(1.0 + np.maximum(profiles, 0.0)), lambda: weights)
 
 
-def gamma_by_moments(counts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gamma distribution of each landmark's rate over cells, sampling noise taken off.
+def gamma_of_cells(counts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gamma distribution of each landmark's rate over cells, by maximum likelihood of its Poisson samples.
 
     Args:
         counts: (cells, landmarks) molecules, Poisson with mean size times rate.
         sizes: (cells,) positive.
 
     Returns:
-        (landmarks,) shapes and rates: of mean shape / rate and variance shape / rate^2.
+        (landmarks,) shapes, one of a grid, and rates: of mean shape / rate and variance shape / rate^2.
     """
     # Half a molecule more: a landmark that was never seen here may still be there.
     mean = (counts.sum(axis=0) + 0.5) / sizes.sum()
     expected = sizes[:, None] * mean
-    variance = ((counts - expected) ** 2 - expected).sum(axis=0) / (sizes**2).sum()
-    variance = np.maximum(variance, _NARROWEST * mean**2)
-    return mean**2 / variance, mean / variance
+    likelihood = [
+        (gammaln(counts + r) - gammaln(r) - r * np.log1p(expected / r) - counts * np.log(r + expected)).sum(0)
+        for r in _SHAPES
+    ]
+    shape = _SHAPES[np.argmax(likelihood, axis=0)]
+    return shape, shape / mean
 
 
 def sensitivities(
