@@ -13,14 +13,16 @@ from perler_jax.plotting.trust import plot_calibration
 
 __all__ = ["draw_positions"]
 
+_SHOWN = ("none (the model's own)", "agreement of landmarks", "the default")  # the same colours everywhere
+
 
 def draw_positions(table: pd.DataFrame, curve: pd.DataFrame, path: Path) -> None:
-    """Coverage promised and observed on both data sets; mass within four spacings by number of landmarks."""
-    figure, axes = plt.subplots(1, 3, figsize=(13.0, 4.8), layout="constrained")
-    for ax, dataset in zip(axes, ("simulated embryo", "osmFISH"), strict=False):
+    """Coverage promised and observed on each kind of data; mass within four spacings by number of landmarks."""
+    figure, axes = plt.subplots(1, 4, figsize=(16.0, 4.6), layout="constrained")
+    for ax, dataset in zip(axes, ("simulated embryo", "osmFISH", "STARmap"), strict=False):
         some = table[(table["dataset"] == dataset) & table["metric"].str.startswith("coverage_")]
         some = some.assign(level=some["metric"].str.removeprefix("coverage_").astype(float))
-        for method in some["method"].unique():
+        for method in _SHOWN:
             runs = some[some["method"] == method].groupby("level")["value"]
             mean = runs.mean()
             plot_calibration(
@@ -34,8 +36,8 @@ def draw_positions(table: pd.DataFrame, curve: pd.DataFrame, path: Path) -> None
             )
         ax.get_legend().remove()
     handles, labels = axes[1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, title="tempered by", frameon=False)
-    right = axes[2]
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, title="tempered by", frameon=False)
+    right = axes[3]
     near = curve[curve["spacings"] == 4]
     for temperature, rows in near.groupby("temperature"):
         runs = rows.groupby("n_landmarks")["mass"]
