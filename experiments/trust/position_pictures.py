@@ -17,7 +17,7 @@ _SHOWN = ("none (the model's own)", "agreement of landmarks", "the default")  # 
 
 
 def draw_positions(table: pd.DataFrame, curve: pd.DataFrame, path: Path) -> None:
-    """Coverage promised and observed on each kind of data; mass within four spacings by number of landmarks."""
+    """Coverage promised and observed on each kind of data; mass near the mode by number of landmarks."""
     figure, axes = plt.subplots(1, 4, figsize=(16.0, 4.6), layout="constrained")
     for ax, dataset in zip(axes, ("simulated embryo", "osmFISH", "STARmap"), strict=False):
         some = table[(table["dataset"] == dataset) & table["metric"].str.startswith("coverage_")]
