@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.common import arguments, data_folder, data_hash, load_config, provenance, timed, write_json
-from experiments.sections.donors import score_donors
+from experiments.sections.donors import score_donors, score_laboratories
 from experiments.sections.osmfish import score_sections
 from perler_jax.datasets import load_osmfish
 from perler_jax.inputs.io import atomic_path
+from perler_jax.osmfish_pair import load_osmfish_pair
 
 _COLOURS = {
     "one fit, section_key": "#0072B2",
@@ -55,12 +56,17 @@ def main(argv: list[str] | None = None) -> None:
                 for draw in draws
             ]
         )
-    for name, table in (("sections", sections), ("donors", donors)):
+    with timed("laboratories", seconds):
+        other = load_osmfish_pair(data_folder(None, "osmfish_allen")).cells
+        laboratories = pd.concat([score_laboratories(located, other, seed + each) for each in splits])
+    tables = {"sections": sections, "donors": donors, "laboratories": laboratories}
+    for name, table in tables.items():
         with atomic_path(options.out / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.5g")
     summary = {
         "sections": _means(sections, ["section", "way"], "score"),
         "donors": _means(donors, ["skew", "background", "way"], "score"),
+        "laboratories": _means(laboratories, ["way"], "score"),
         "donors, nested": _means(donors.dropna(subset="nested"), ["skew", "background", "way"], "nested"),
     }
     report = {"summary": summary, "config": config, "seconds": seconds, "data_sha256": data_hash(folder)}

@@ -1,4 +1,4 @@
-"""Simulated donors: one fit that knows them, one that does not, and a fit of each."""
+"""Simulated donors, and two real laboratories: one fit that knows them, one that does not, a fit of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 from perler_jax import PerlerFit, fit_perler, simulate_embryo
 from perler_jax.scores.metrics import pearson_by_gene
 
-__all__ = ["score_donors", "two_donors"]
+__all__ = ["score_donors", "score_laboratories", "two_donors"]
 
 
 def two_donors(
@@ -82,3 +82,42 @@ def score_donors(seed: int, skew: float, background: float, embryo: Mapping[str,
             pd.DataFrame({"way": way, "gene": cells.var_names[unseen], "score": scores, "nested": nested})
         )
     return pd.concat(rows).assign(seed=seed, skew=skew, background=background)
+
+
+def score_laboratories(located: anndata.AnnData, other: anndata.AnnData, seed: int) -> pd.DataFrame:
+    """Nested scores with cells of two laboratories and technologies.
+
+    Half of the located cells, chosen at random, lose their places; the others are the map.
+
+    Args:
+        located: cells of known place.
+        other: dissociated cells of the other laboratory.
+        seed: of the halves.
+
+    Returns:
+        One row per way and gene: ``way``, ``gene``, ``score``.
+    """
+    genes = [name for name in located.var_names if name in other.var_names]
+    order = np.random.default_rng(seed).permutation(located.n_obs)
+    lost, kept = (located[np.sort(half)][:, genes].copy() for half in np.array_split(order, 2))
+    tables = {"this": lost.to_df(), "other": other[:, genes].to_df()}
+    parts = []
+    for name, table in tables.items():
+        part = anndata.AnnData(
+            table.set_axis([f"{name}-{each}" for each in table.index], axis=0).astype(np.float32)
+        )
+        part.obs["laboratory"] = name
+        parts.append(part)
+    both = anndata.concat(parts)
+    ways: dict[str, tuple[anndata.AnnData, dict[str, str]]] = {
+        "both, batch_key": (both, {"batch_key": "laboratory"}),
+        "both, ignored": (both, {}),
+        "this laboratory alone": (parts[0], {}),
+        "the other alone": (parts[1], {}),
+    }
+    rows = []
+    for way, (cells, options) in ways.items():
+        how: dict[str, Any] = {"cells_scale": "counts", "reference_scale": "counts", **options}
+        scores = fit_perler(cells, kept, progress=sys.stderr.isatty(), **how).scores["nested"]
+        rows.append(pd.DataFrame({"way": way, "gene": scores.index, "score": scores.to_numpy()}))
+    return pd.concat(rows).assign(seed=seed)
