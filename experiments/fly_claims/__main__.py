@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,17 +32,17 @@ def main(argv: list[str] | None = None) -> None:
     """Run, print, write."""
     parser = arguments("fly_claims", __doc__)
     parser.add_argument(
-        "--fit", type=Path, help="file of the tuned default fit: read if it is there, else made"
+        "--fit", type=Path, help="file of the tuned fit, preset paper: read if it is there, else made"
     )
     parser.add_argument("--only", choices=list(_PARTS), nargs="+", default=list(_PARTS), help="parts to run")
     options = parser.parse_args(argv)
     config = load_config(__file__)
     folder = data_folder(options.data, config["data"])
     fly = load_fly(folder)
-    settings = PerlerSettings(seed=config["seed"])
+    settings = dataclasses.replace(PerlerSettings.paper(), seed=config["seed"])  # what the claims are about
     if options.fast:
         fly = thinned(fly, config["fast"]["every"])
-        settings = PerlerSettings(seed=config["seed"], folds=config["fast"]["folds"], n_metagenes=20)
+        settings = dataclasses.replace(settings, folds=config["fast"]["folds"], n_metagenes=20)
         config["segments"]["draws"] = config["fast"]["draws"]
     seconds: dict[str, float] = {}
     with timed("fit", seconds):

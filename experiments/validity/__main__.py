@@ -65,10 +65,11 @@ def main(argv: list[str] | None = None) -> None:
     config = load_config(__file__)
     fast = config.pop("fast")
     folder = data_folder(options.data, config["data"])
-    fly, settings = load_fly(folder), PerlerSettings(seed=config["seed"])
+    fly = load_fly(folder)
+    settings = dataclasses.replace(PerlerSettings.paper(), seed=config["seed"])  # what the claims are about
     if options.fast:
         fly = thinned(fly, fast["every"])
-        settings = PerlerSettings(seed=config["seed"], folds=4, n_metagenes=20)
+        settings = dataclasses.replace(settings, folds=4, n_metagenes=20)
         config["folds"] = fast["folds"]
         for part in ("reduction", "landmarks", "pi"):
             config[part] |= fast[part]
