@@ -136,7 +136,7 @@ def test_the_page_of_a_package_index_links_to_nothing_that_it_lacks():
     links = LINK.findall(page)
     assert links
     assert all(link.startswith(("https://", "#")) for link in links), links
-    assert "experiments/fly/results/patterns.png" in page, "what a link led to is still named"
+    assert "experiments/fly/results/held_out.png" in page, "what a link led to is still named"
     assert "[a prior of your own]" not in page
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from experiments.benchmarks.floor import kernel_over_floor
 from experiments.common import arguments, data_folder, load_config, peak_rss_gb, provenance, timed, write_json
-from experiments.fly.pictures import draw_patterns, draw_profiles, stripe_counts
+from experiments.fly.pictures import draw_held_out, draw_patterns, draw_profiles, stripe_counts
 from perler_jax import PerlerFit, PerlerSettings, fit_perler, load_fly
 from perler_jax.datasets import FlyEmbryo
 
@@ -66,6 +66,8 @@ def main() -> None:
     }
     options.out.mkdir(parents=True, exist_ok=True)
     draw_patterns(result, fit, config["striped"], options.out / "patterns.png")
+    shown = [gene for gene in config["held_out_shown"] if gene in fit.landmarks]
+    draw_held_out(result, fit, shown, config["predicted_shown"], options.out / "held_out.png")
     draw_profiles(result, fly.reference, axis, config, options.out / "profiles.png")
     fit.scores.to_csv(options.out / "scores.csv", float_format="%.5f")
     path = options.out / "fly.json"

@@ -13,10 +13,12 @@ from matplotlib.figure import Figure
 from perler_jax import PerlerFit
 from perler_jax.app.gallery import draw_gallery
 from perler_jax.inputs.io import atomic_path
+from perler_jax.pl.fits import held_out_pattern
+from perler_jax.plotting.patterns import plot_pattern
 from perler_jax.plotting.profile import plot_profile
 from perler_jax.scores.stripes import StripeAxis, axis_profile, count_stripes, fit_axis
 
-__all__ = ["draw_patterns", "draw_profiles", "stripe_counts"]
+__all__ = ["draw_held_out", "draw_patterns", "draw_profiles", "stripe_counts"]
 
 
 def stripe_counts(
@@ -53,6 +55,30 @@ def draw_patterns(result: AnnData, fit: PerlerFit, genes: list[str], path: Path)
         correlations=fit.scores["reconstruction"],
         landmarks=fit.landmarks,
     )
+    _save(figure, path)
+
+
+def draw_held_out(
+    result: AnnData, fit: PerlerFit, landmarks: list[str], others: list[str], path: Path
+) -> None:
+    """Maps, and below them what the cells predict: landmarks held out, genes that have no map."""
+    where = np.asarray(fit.reference.coordinates, np.float64)
+    figure = Figure(figsize=(3.1 * (len(landmarks) + len(others)), 3.5), layout="constrained")
+    panels = figure.subplots(2, len(landmarks) + len(others))
+    for gene, (above, below) in zip([*landmarks, *others], panels.T, strict=True):
+        if gene in landmarks:
+            row = int(np.flatnonzero(fit.landmarks == gene)[0])
+            measured, predicted = held_out_pattern(fit, row)
+            plot_pattern(measured, where, view="lateral", ax=above, title=f"{gene}, the map")
+            title = f"{gene}, predicted without it: r = {np.corrcoef(measured, predicted)[0, 1]:.2f}"
+        else:
+            predicted, title = result[:, gene].to_df()[gene].to_numpy(np.float64), f"{gene}, predicted"
+            above.set_axis_off()
+            above.set_title(f"{gene}, the map")
+            above.text(
+                0.5, 0.5, "not measured", ha="center", va="center", color="0.5", transform=above.transAxes
+            )
+        plot_pattern(predicted, where, view="lateral", ax=below, title=title)
     _save(figure, path)
 
 

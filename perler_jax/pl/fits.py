@@ -68,7 +68,7 @@ def compare(
             "expected coordinates of the locations; found none; give them with the reference"
         )
     row = int(np.flatnonzero(fit.landmarks == gene)[0])
-    measured, predicted = _patterns(fit, row, cells)
+    measured, predicted = held_out_pattern(fit, row, cells)
     r = float(np.corrcoef(measured[np.isfinite(measured)], predicted[np.isfinite(measured)])[0, 1])
     how = "predicted without it" if fit.held_out is not None else "it took part in the fit"
     seen, other_half = side_of(fit.reference.axes, where.shape[1], view, mirror)
@@ -89,8 +89,14 @@ def compare(
     return ax
 
 
-def _patterns(fit: PerlerFit, row: int, cells: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Map (NaN where it was not measured) and prediction of one landmark."""
+def held_out_pattern(fit: PerlerFit, row: int, cells: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """Map (NaN where it was not measured) and prediction of a landmark, (locations,) each, log2 centred.
+
+    Args:
+        fit: a fit.
+        row: number of the landmark; without held-out landmarks the prediction is that of the fit itself.
+        cells: expression of the fitted cells, for a fit that was loaded without it.
+    """
     with device_precision(fit.settings.dtype):
         landmarks = landmark_table(fit, fit.expression(cells))
         measured = np.array(landmarks.reference[:, row], np.float64)
