@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.compare.contract import Reference
+from experiments.fly_claims import published as fly_published
 from experiments.fly_claims.fits import thinned
 from experiments.fly_claims.mapping import calibration, mixing
 from experiments.fly_claims.patterns import domain_order, ventral_stripes
@@ -167,3 +169,19 @@ def test_peers_predict_landmarks_and_other_genes_from_the_whole_reference(fly_di
     measured = np.log2(1 + few.reference.to_df()["ftz"])
     assert table["ftz"].corr(measured) > 0.5, "a landmark may help to predict itself"
     assert table["wg"].std() > 0
+
+
+def test_places_and_stripes_of_the_published_methods():
+    """Best locations of two cells by hand; waves along a tube, one twice as many as the other."""
+    coordinates = np.array([[0.0, 0, 0], [1, 0, 0], [0, 3, 0]])
+    best = np.array([[0, 1, 2], [1, 0, 2]])
+    expected = np.median([(1 + 3) / 2, (1 + np.sqrt(10)) / 2])
+    assert fly_published.ten_best_apart(best, coordinates) == pytest.approx(expected)
+    coordinates, _ = ring()
+    waves = 1 + np.sin(2 * np.pi * coordinates[:, [0]] / np.array([30.0, 60.0]))
+    names = np.array(["a", "b"])
+    reference = Reference(waves, np.log2(1 + waves), None, names, coordinates)
+    config = {"axis": ["a", "b"], "striped": ["a", "b"], "prominences": [0.2]}
+    found = fly_published.stripes(np.log2(1 + waves), reference, config)
+    assert found["b"]["0.2"] >= 4
+    assert found["a"]["0.2"] == pytest.approx(2 * found["b"]["0.2"], abs=1)  # the ends may cut one
