@@ -52,15 +52,16 @@ class LandmarkRegression:
                 for a gene that is none.
         """
         cross = self.of_cells.T @ products
-        penalised = self.gram + self.ridge * np.eye(len(self.gram))
-        found = scipy.linalg.solve(penalised, cross, assume_a="pos")
-        left_out = np.full(products.shape[1], -1) if own is None else own
-        for gene in np.flatnonzero(left_out >= 0):
-            keep = np.arange(len(self.gram)) != left_out[gene]
-            found[:, gene] = 0.0
-            found[keep, gene] = scipy.linalg.solve(
-                penalised[np.ix_(keep, keep)], cross[keep, gene], assume_a="pos"
-            )
+        factor = scipy.linalg.cho_factor(self.gram + self.ridge * np.eye(len(self.gram)))
+        found = scipy.linalg.cho_solve(factor, cross)
+        genes = np.flatnonzero(own >= 0) if own is not None else np.zeros(0, int)
+        if len(genes):
+            # Best with entry k zero: less a multiple of column k of the inverse.
+            assert own is not None
+            at, columns = own[genes], np.arange(len(genes))
+            inverse = scipy.linalg.cho_solve(factor, np.eye(len(self.gram))[:, at])
+            found[:, genes] -= inverse * (found[at, genes] / inverse[at, columns])
+            found[at, genes] = 0.0
         return self.of_cells @ found, self.of_reference @ found
 
 
