@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 import numpy as np
@@ -17,10 +16,7 @@ from perler_jax.preprocessing import Preprocessing
 
 __all__ = ["batches_of", "with_batches"]
 
-logger = logging.getLogger("perler_jax")
-
 _LANDMARKS_AT_ONCE = 128
-_AS_TECHNOLOGIES = 1.6  # factor between spreads of genes, one standard deviation
 
 
 def batches_of(cells: CellExpression, key: str) -> Shaped[np.ndarray, " cells"]:
@@ -63,12 +59,4 @@ def with_batches(
     for start in range(0, len(landmarks), _LANDMARKS_AT_ONCE):
         some = slice(start, start + _LANDMARKS_AT_ONCE)
         values[:, some] = preprocessing.apply(values[:, some])
-    alignment = align_batches(values, batches, key)
-    apart = float(np.exp(np.sqrt(alignment.spread.max())))
-    if apart > _AS_TECHNOLOGIES:
-        logger.warning(
-            "genes spread %.1f-fold apart in the batches of %r, as by different technologies rather than "
-            "donors: compare the nested score with that of a fit without %s, and of each batch alone",
-            *(apart, key, argument("batch_key", key)),
-        )
-    return replace(preprocessing, alignment=alignment)
+    return replace(preprocessing, alignment=align_batches(values, batches, key))

@@ -180,11 +180,13 @@ def test_batches_of_different_technologies_are_told(data, caplog):
     logs[(cells.obs["donor"] == "second").to_numpy()] *= factor
     cells.X = logs.astype(np.float32)
     how = {"settings": SETTINGS, "cells_scale": "centred", "weights": (0.1, 1.0), "progress": False}
-    fit_perler(cells, data[1], batch_key="donor", **how)
+    found = fit_perler(cells, data[1], batch_key="donor", **how)
     assert "as by different technologies" in caplog.text
+    assert (found.preprocessing.alignment.spread == 0).any()
     caplog.clear()
-    fit_perler(*data[:2], batch_key="donor", settings=SETTINGS, weights=(0.1, 1.0), progress=False)
+    found = fit_perler(*data[:2], batch_key="donor", settings=SETTINGS, weights=(0.1, 1.0), progress=False)
     assert "technologies" not in caplog.text
+    assert (found.preprocessing.alignment.spread > 0).any()
 
 
 # Refusals

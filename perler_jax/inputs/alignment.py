@@ -11,7 +11,8 @@ were made otherwise: that falls on every gene by itself, d_j ~ N(0, tau_j^2), in
 within batches. kappa_j (with a weak prior) and tau_j are those under which the differences of the landmarks
 are likeliest (empirical Bayes), and what is taken off is what is then expected of d_j: nothing where batches
 do not differ, nearly all of the difference where only the making does. ln s_jg is drawn to zero in the same
-way. No map is looked at, so that a landmark that is held out is held out.
+way, unless batches differ in it as technologies do. No map is looked at, so that a landmark that is held out
+is held out.
 
 Note: the paper has no batches. `perler_jax.inference.batches` pools sensitivity, background and noise of each
 metagene over mappings of every batch; here it is done to genes and before any fit, so that nothing that
@@ -20,6 +21,7 @@ follows needs to know of it. A spread counts for sensitivity and noise at once.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,14 +30,20 @@ from jaxtyping import Float, Int, Shaped
 from scipy.optimize import minimize
 
 from perler_jax.errors import PerlerInputError
+from perler_jax.inputs.interface import argument
 from perler_jax.inputs.storage import dense_float
 
 __all__ = ["FEWEST_CELLS", "BatchAlignment", "align_batches"]
+
+logger = logging.getLogger("perler_jax")
 
 FEWEST_CELLS = 10  # of a batch, of which means and spreads can be told
 # Mean of an exponential prior on kappa, as landmarks are few: a donor of other places than the rest has about
 # so much. Chosen on simulated embryos (seeds 0 to 7); between 0.02 and 0.1 it hardly matters.
 _PLACES = 0.05
+# Factor between spreads of genes, one standard deviation, from which they are left alone: brought to the
+# spread of the others, cells of a poor technology would count as much as those of a good one.
+_AS_TECHNOLOGIES = 1.6
 _STARTS = ((-6.0, -8.0), (-6.0, -2.0), (-2.0, -8.0), (-2.0, -2.0))  # ln kappa, ln tau^2
 
 
@@ -51,7 +59,7 @@ class BatchAlignment:
             places; the covariance of a gene with it is the part of its difference that is kept.
         origin: (batches,) kappa, how much batches differ in where their cells are from.
         background: (batches,) tau^2, variance of what is taken off, in units of a gene's variance.
-        spread: (batches,) variance of ln s between genes.
+        spread: (batches,) variance of ln s between genes; zero where spreads are left as they are.
     """
 
     key: str
@@ -137,9 +145,17 @@ def align_batches(
         along = axes.T @ difference[at]
         origin[at], background[at] = _likeliest(along, roots, 1.0 / count)
         contrasts[:, at] = rest @ (axes @ (origin[at] * along / (origin[at] * roots + background[at])))
-    return BatchAlignment(
-        key, names, codes, contrasts, origin, background, _spread_between(rest, codes, counts)
-    )
+    between = _spread_between(rest, codes, counts)
+    wide = between > np.log(_AS_TECHNOLOGIES) ** 2
+    if wide.any():
+        logger.warning(
+            "genes spread %.1f-fold apart in the batches of %r, as by different technologies rather than "
+            "donors: spreads are left as they are; compare the nested score with that of a fit without %s, "
+            "and of each batch alone",
+            *(float(np.exp(np.sqrt(between.max()))), key, argument("batch_key", key)),
+        )
+    spreads = np.where(wide, 0.0, between)
+    return BatchAlignment(key, names, codes, contrasts, origin, background, spreads)
 
 
 def _within(
