@@ -18,10 +18,21 @@ from perler_jax.datasets import load_zebrafish_reference
 from perler_jax.held_out.folds import make_folds
 from perler_jax.scores.metrics import pearson_by_gene, position_error, roc_auc_by_gene
 
+
+def by_stained_genes(cells: Cells, reference: Reference, genes: np.ndarray, knob: list[Any]) -> Prediction:
+    """Seurat v1 that knows no gene of the cells but those with a stain."""
+    found = seurat_v1.predict(cells.only(reference.genes), reference, reference.genes[:1], knob)
+    assert found.mapping is not None
+    weights = found.mapping()
+    means = weights.T @ cells.of(genes) / (weights.sum(axis=0)[:, None] + 1e-12)
+    return Prediction(means, lambda: weights)
+
+
 # Name -> method and knob: each method's own default, nothing tuned, and one variant.
 METHODS: dict[str, tuple[Callable[..., Prediction], list[Any]]] = {
     "Seurat v1 (own)": (seurat_v1.predict, [0.0, True]),
     "Seurat v1 (own), not refined": (seurat_v1.predict, [0.0, False]),
+    "Seurat v1 (own), stained genes only": (by_stained_genes, [0.0, True]),
     "DistMap (own)": (distmap.predict, [0.0, 0.0]),
     "Achim et al. (own), level 0.05": (achim.predict, [0.0, 0.05]),
     "Achim et al. (own), level 0.9": (achim.predict, [0.0, 0.9]),
