@@ -61,8 +61,9 @@ fit
 # A score is the correlation over all locations between a prediction and the map of that gene. There are two
 # columns to know:
 #
-# - `nested`: the landmark took part neither in the fit nor in the tuning. **This is the one to report.** It is
-#   what a gene without a map may hope for.
+# - `nested`: the landmark took part neither in the mapping that predicts it nor in the choice of how to predict it
+#   (the mappings of the other landmarks have seen it). **This is the one to report.** It is what a gene without a
+#   map may hope for.
 # - `reconstruction`: the landmark was in the fit. Always higher, and it says nothing about other genes.
 
 # %%

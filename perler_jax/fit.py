@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,11 +18,10 @@ from perler_jax.density import cell_votes, foreign_cells, responsibilities
 from perler_jax.em_loop import EMResult
 from perler_jax.evidence import CellEvidence
 from perler_jax.fitted_predictor import LevelledMapping, choice_of_fit, predictor_of_fit
-from perler_jax.gene_patterns import Patterns, check_one_process
+from perler_jax.gene_patterns import Patterns
 from perler_jax.given import GivenCells, same_cells
 from perler_jax.held_out.folds import HeldOutFits
 from perler_jax.held_out.tuning import Tuning
-from perler_jax.inputs.archive import write_archive
 from perler_jax.inputs.data import CellExpression, SpatialReference
 from perler_jax.inputs.labels import name_positions, positions
 from perler_jax.later import later
@@ -31,12 +29,7 @@ from perler_jax.metagenes import MetageneMap
 from perler_jax.prediction.choice import ExpertMixture
 from perler_jax.prediction.mixed_weights import MixedWeights
 from perler_jax.preprocessing import Preprocessing
-from perler_jax.provenance import provenance_of
-from perler_jax.saved_fit import FORMAT_VERSION, KIND
-from perler_jax.scale.checkpoint import fingerprint
-from perler_jax.scale.store import check_target
 from perler_jax.settings import PerlerSettings, device_precision
-from perler_jax.versions import package_version
 from perler_jax.weights import Covariance, WeightParams, distance_space
 
 __all__ = ["PerlerFit"]
@@ -162,42 +155,18 @@ class PerlerFit:
         patterns = self._patterns(genes, standardise, cells)
         return self._annotate(patterns.values(progress=progress), patterns)
 
-    def reconstruct_to(
-        self,
-        path: Any,
-        genes: Sequence[str] | None = None,
-        *,
-        standardise: bool = False,
-        cells: Any = None,
-        progress: bool = False,
-    ) -> Path:
-        """The same, written to a file block by block: for results larger than memory.
-
-        Finished blocks wait in the folder ``PATH.unfinished``; called again after a kill, it goes on from
-        there. What stands at ``path`` is always complete.
+    def expression(self, cells: Any = None) -> CellExpression:
+        """Expression of the fitted cells; ``cells`` gives it to a fit that was loaded without.
 
         Args:
-            path: ends in .h5ad or .zarr.
-            genes: names; None is every gene of the cells.
-            standardise: z-score each gene over locations.
-            cells: expression of the fitted cells, in memory or backed by a file.
-            progress: show a progress bar.
+            cells: what was given to `fit_perler` as cells, in any order; None: what the fit holds.
+
+        Returns:
+            (cells, genes) as they were read: counts where counts were given.
 
         Raises:
-            PerlerInputError: unknown genes, no expression to average, or several processes.
-            PerlerFileError: on a path that cannot be written to.
+            PerlerInputError: other cells, genes or values than were fitted, or none at all.
         """
-        check_target(path)
-        check_one_process()
-        patterns = self._patterns(genes, standardise, cells)
-        params = (self.em.params.sensitivity, self.em.params.background, self.em.params.noise)
-        sides = (self.cell_metagenes, self.reference_metagenes, self.weights.alpha, self.weights.beta)
-        choices = (self.mixture, self.settings, patterns.genes, patterns.block_size, standardise)
-        mark = fingerprint(*params, *sides, *choices)
-        return patterns.write(path, self._annotate(None, patterns), mark=mark, progress=progress)
-
-    def expression(self, cells: Any = None) -> CellExpression:
-        """Expression of the fitted cells; ``cells`` gives it to a fit that was loaded without."""
         fitted = (self.cell_names, self.preprocessing, self.given)
         return self.cells if cells is None and self.cells is not None else same_cells(cells, *fitted)
 
@@ -220,20 +189,13 @@ class PerlerFit:
             )
         return pd.DataFrame(np.asarray(gamma), index=self.cell_names[rows], columns=self.reference.locations)
 
-    def save(self, path: Any) -> None:
-        """Write the fit to one .npz file, whole or not at all; `load_fit` reads it.
-
-        The expression of the cells is not in it: it is the user's large file, and is given again to
-        `reconstruct`.
-        """
-        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del content["cells"]
-        scores = {f"scores/{name}": column.to_numpy() for name, column in content.pop("scores").items()}
-        content |= scores | {"written_by": package_version()}
-        write_archive(path, content, kind=KIND, version=FORMAT_VERSION)
-
     def distance_space(self) -> tuple[jax.Array, jax.Array]:
-        """Cells and locations in coordinates whose Euclidean distance is the Mahalanobis distance."""
+        """Cells and locations in coordinates whose Euclidean distance is the Mahalanobis distance (Eq. 23).
+
+        Returns:
+            (cells, metagenes) and (locations, metagenes), without unit: one is a standard deviation of the
+            noise, or of what ``covariance`` of the settings or of `fit_perler` says.
+        """
         with device_precision(self.settings.dtype):
             return distance_space(self.em.params, *self._sides(), self._covariance())
 
@@ -245,14 +207,25 @@ class PerlerFit:
             return MixedWeights.of_point(self.weights, *self.distance_space(), log_pi, **known)
 
     def evidence_on_device(self, rows: Any = slice(None)) -> CellEvidence | None:
-        """The evidence of all or some cells, in the precision of the fit; None where there is none."""
+        """What else is known of where cells are from, in the precision of the fit.
+
+        Args:
+            rows: numbers, a slice or a mask of the cells; all by default.
+
+        Returns:
+            Of these cells and of all locations; None where none was given.
+        """
         if self.evidence is None:
             return None
         some = CellEvidence(np.asarray(self.evidence.of_cells)[rows], np.asarray(self.evidence.of_locations))
         return some.astype(self.settings.dtype)
 
     def votes(self) -> jax.Array | None:
-        """(cells,) how much each cell counts in the weighted means; None: all alike."""
+        """How much each cell counts in the weighted means, wherever it is from.
+
+        Returns:
+            (cells,) from 0 to 1, the probability that it is no cell from elsewhere; None: all count alike.
+        """
         with device_precision(self.settings.dtype):
             return cell_votes(self.em.params, *self._sides(), self.evidence_on_device())
 
@@ -263,14 +236,13 @@ class PerlerFit:
             found = foreign_cells(self.em.params, *self._sides(), self.evidence_on_device())
         return pd.Series(np.asarray(found), index=self.cell_names, name="foreign")
 
+    reconstruct_to = later("files:reconstruct_to")
+    save = later("files:save_fit")
+    provenance = later("provenance:provenance_of")
     transfer = later("labelling.transfer:transfer")
     mapping = later("trust.mapping:mapping")
     place = later("new_cells:place")
     report = later("app.report:report")
-
-    def provenance(self) -> dict[str, Any]:
-        """Plain values that say how the result was made, fit for ``uns`` and JSON."""
-        return provenance_of(self)
 
     def _sides(self) -> tuple[jax.Array, jax.Array]:
         return jnp.asarray(self.cell_metagenes), jnp.asarray(self.reference_metagenes)

@@ -20,7 +20,10 @@ def provenance_of(fit: Any) -> dict[str, Any]:
     """Versions, settings, how the data were read, parameters and times.
 
     Args:
-        fit: a `PerlerFit`.
+        fit: a `PerlerFit`; as a method, ``fit.provenance()``.
+
+    Returns:
+        By name: numbers, texts, lists and dicts of them. Log-likelihood in nats, times in seconds.
     """
     return {
         "perler_jax": package_version(),

@@ -18,17 +18,6 @@ ROOMS = (perler_jax, trust, plotting, pl, inference, metrics)
 ALIASES = {"Mirror", "View"}  # names of types, no functions
 WITH_METHODS = {"PerlerFit", "PerlerSettings", "CellPositions", "CellEvidence"}
 
-# In modules that are being rewritten; a name leaves this list when its docstring is whole.
-WAITING = {
-    "PerlerFit.reconstruct_to",
-    "PerlerFit.expression",
-    "PerlerFit.save",
-    "PerlerFit.distance_space",
-    "PerlerFit.evidence_on_device",
-    "PerlerFit.votes",
-    "PerlerFit.provenance",
-}
-
 
 def public():
     """(name, object) of functions, classes and methods."""
@@ -130,6 +119,4 @@ def test_what_lacks_is_found():
 
 @pytest.mark.parametrize(("name", "thing"), [pytest.param(*each, id=each[0]) for each in public()])
 def test_a_public_name_says_what_goes_in_and_out(name, thing):
-    if name in WAITING:
-        pytest.skip("its module is being rewritten")
     assert not lacking(thing)

@@ -63,8 +63,8 @@ between the reference and the cells, then leaves landmarks out, predicts them an
 chooses the predictor (weighted means of cells, regressions on landmarks, smoothing
 and their shares) by how well they agree with the reference. Writes the fit and
 prints its scores; "nested" is the one to report: the gene took part neither in the
-fit that predicts it nor in the choice of that fold's predictor. What little the
-other folds know of it, `evaluate --outer` takes away as well."""
+mapping that predicts it nor in the choice of shares for it. The mappings of the other
+folds, on which that choice rests, have seen it; with `evaluate --outer` nothing has."""
 
 _RECONSTRUCT = """\
 Averages the expression of the fitted cells at every location of the reference,
@@ -83,11 +83,12 @@ exact ones agree is printed."""
 _EVALUATE = """\
 Prints how well each landmark was predicted, best and worst first, as the
 correlation over locations with the reference (area under the ROC curve for the
-roc objective). nested: the gene took part neither in the fit nor in the choice of
-the predictor; report this. held-out: it took part in the choice. reconstruction: it
-took part in both, so this says how well the fit describes it, not how well it
-predicts. The fits of the other genes have seen it: with --outer N, landmarks leave
-the reference in N groups before anything else, and the whole fit is made N times."""
+roc objective). nested: the gene took part neither in the mapping that predicts it
+nor in the choice of shares for it; report this. held-out: it took part in the choice.
+reconstruction: it took part in both, so this says how well the fit describes it, not
+how well it predicts. The mappings of the other folds have seen it: with --outer N,
+landmarks leave the reference in N groups before anything else, and the whole fit is
+made N times."""
 
 _INFO = """\
 Says what a file is. Of a fit: version, sizes, settings, scores, and whether it is

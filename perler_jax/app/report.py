@@ -96,9 +96,9 @@ def report(
 
 
 _SCORES = (
-    '<p class="note">Each landmark is predicted by a fit that never saw it, with a predictor chosen '
-    "without it (nested), and compared with its map. In the fit that it is in (reconstruction) it "
-    "looks better than it is.</p>"
+    '<p class="note">Each landmark is predicted by a mapping that never saw it, with shares chosen '
+    "without it (nested), and compared with its map; the mappings of the other landmarks have seen it. In "
+    "the fit that it is in (reconstruction) it looks better than it is.</p>"
 )
 
 

@@ -53,9 +53,9 @@ def transfer(
 
     Probabilities pool averages over cells of several sharpness and a regression on the landmarks. How far
     each is trusted, and how sure they are together, is learned on cells that play locations; what that
-    reached is in ``uns`` (``right``, ``calibration_error``). It holds for locations that are single
-    cells, measured as well as these. Where a location is an average of many, a probability is rather a
-    share of its cells.
+    reached is in ``uns`` (``right``, ``calibration_error``). It holds where cells and map are of one kind:
+    locations that are single cells, measured as these are. Across laboratories probabilities are too sure.
+    Where a location is an average of many cells, a probability is rather a share of its cells.
     """
     expression = None if cells is None and fit.cells is None else fit.expression(cells)
     read = read_labels(labels, fit.cell_names, expression, kind)
