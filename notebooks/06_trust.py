@@ -38,9 +38,10 @@ fit
 # %% [markdown]
 # ## 1. Where is a cell from, and how sure is that?
 #
-# The model's own posterior takes the map for exact and its metagenes for independent: it is too sure. By default
-# `cell_positions` lets three parts of the landmarks place each cell on their own, and softens the posterior (a
-# *temperature* above 1) until they no longer contradict each other. No truth is needed for that.
+# The model's own posterior takes the map for exact and its metagenes for independent: it is too sure. On a smooth map
+# as this one `cell_positions` lets three parts of the landmarks place each cell on their own, and softens the posterior
+# (a *temperature* above 1) until they no longer contradict each other. On a map of single cells it takes these cells
+# off the map and looks how well they are found. No truth is needed for either.
 
 # %%
 where = cell_positions(fit)
@@ -105,7 +106,7 @@ print("distance from the truth, um")
 table.round(1)
 
 # %% [markdown]
-# All three are one location off for the typical cell. They differ in the cells that are far off: the mean hedges (see
+# For the typical cell the likeliest location is the true one, and the others are one location off. They differ in the cells that are far off: the mean hedges (see
 # `max`), the likeliest location does not, the medoid is a location of the map with the smallest expected error. Which
 # cells are far off? A large `radius_90` warns you: cut on it before you count cells in a region.
 
@@ -199,12 +200,13 @@ print(f"rank correlation {rank:.2f}; inside its 90 % interval {inside:.0%} of th
 
 # %% [markdown]
 # **What to look at.** The grey bars: with 30 landmarks to learn from they are long. Use the score to *rank* genes and
-# to drop the poor ones, not to quote a second digit. It is a little low here, for the same reason as above: it
-# foretells a correlation with a noisy map.
+# to drop the poor ones, not to quote a second digit. It is a little low for the best genes, for the same reason as
+# above: it foretells a correlation with a noisy map.
 #
 # **Where it misleads.** It was learned on landmarks, and says nothing of kinds of genes that no landmark is of. And
-# *poor* may mean that a gene has no pattern at all: that is an answer, too. Below, `unspatial` genes have none. Nearly
-# all are caught; the few that pass as good are why you still look at the picture, on a common scale.
+# *poor* may mean that a gene has no pattern at all: that is an answer, too. Below, `unspatial` genes have none, and
+# all of them are caught; with them go a few that have a pattern. On real data some pass as good that have none: look
+# at the picture, on a common scale.
 
 # %%
 flags = believe["flag"].to_frame().join(egg.truth.var["class"])

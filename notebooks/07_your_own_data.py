@@ -58,8 +58,9 @@ print(reference)
 
 # %% [markdown]
 # **Look at these two lines** before anything else. Is it *cells x genes*, not the reverse? (The landmark names decide;
-# without them a table is taken as it lies.) Are cells `counts`? Whole numbers are; anything else is taken for
-# logarithms and is *not* normalised. Is the map `linear`? It will be logged. `scale=` overrules both.
+# without them a table is taken as it lies.) Are cells `counts`? They will be normalised and logged. Is the map
+# `linear`? It will be logged. Counts, normalised values and logarithms are told apart by what they show; where nothing
+# tells, you are asked, and `scale=` overrules.
 #
 # From memory the same goes through `as_cells` and `as_reference`: a DataFrame, an array with `genes=`, an AnnData.
 
