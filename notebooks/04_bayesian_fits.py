@@ -42,7 +42,7 @@ from perler_jax.noise import StudentT
 from perler_jax.plotting import plot_parameters
 from perler_jax.trust.subsets import landmark_expression
 
-egg = pj.simulate_embryo(seed=1, n_locations=600, n_cells=300, n_genes=100, n_landmarks=30)
+egg = pj.simulate_embryo(seed=1, n_locations=300, n_cells=300, n_genes=100, n_landmarks=30)
 fit = pj.fit_perler(
     egg.cells,
     egg.reference,
@@ -79,7 +79,7 @@ print("largest relative change from EM:", moved.max().round(4).to_dict())
 
 # %%
 laplace = fit_laplace(x, r, priors, progress=False)
-svi = fit_svi(x, r, priors, guide="normal", n_steps=1000, progress=False)
+svi = fit_svi(x, r, priors, guide="normal", n_steps=600, progress=False)
 nuts = sample_nuts(x, r, priors, n_warmup=100, n_draws=200, n_chains=2, progress=False)
 nuts
 
@@ -173,7 +173,7 @@ table.round(1)
 
 # %% [markdown]
 # `elpd`: higher is better, in nats over all cells. Look at `difference` beside its own error: less than about two
-# errors is a draw (heavy tails, here: the simulated cells have none). Three metagenes are far too few to describe a
+# errors is a draw. Heavy tails are worse here: the simulated cells have none. Three metagenes are far too few to describe a
 # cell.
 #
 # **Where all this misleads.** (1) The errors say how well *three numbers per metagene* are known if the model is

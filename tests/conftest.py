@@ -61,12 +61,13 @@ def fly_directory() -> Path:
 
 
 @pytest.fixture
-def run_script(tmp_path: Path) -> Callable[[Path], None]:
-    """Run a Python script as a user would: optimised, in an empty folder, without a display."""
+def run_script(tmp_path: Path) -> Callable[..., None]:
+    """Run a Python script as a user would: in an empty folder, without a display; optimised, unless hasty."""
     package = Path(__file__).parents[1]
-    environment = os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(package), "XLA_FLAGS": _FLAGS}
 
-    def run(script: Path) -> None:
+    def run(script: Path, *, hasty: bool = False) -> None:
+        flags = os.environ["XLA_FLAGS"] if hasty else _FLAGS
+        environment = os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(package), "XLA_FLAGS": flags}
         errors = ["-W", "error::DeprecationWarning:__main__", "-W", "error::perler_jax.errors.PerlerWarning"]
         command = [sys.executable, *errors, str(script)]
         done = subprocess.run(

@@ -75,7 +75,7 @@ def test_every_python_block_of_the_pages_runs(run_script, tmp_path):
     assert len(pages) > 12
     script = tmp_path / "pages.py"
     script.write_text(f"from tests.docs_blocks import main\nmain({pages!r})\n")
-    run_script(script)
+    run_script(script, hasty=True)
 
 
 def test_every_command_line_of_the_pages_is_one():
