@@ -5,8 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import SHARED_DATA
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 SCRIPTS = sorted(FOLDER.glob("[0-9]*.py"))
+READS = {  # real data, each from a folder of PERLER_JAX_DATA
+    "09_osmfish_two_laboratories.py": "osmfish_allen",
+    "10_fly_embryo.py": "drosophila",
+    "11_villus_zones.py": "intestine_villus",
+}
+HASTY = {"04_bayesian_fits.py"}  # compiles far more than it computes
 
 
 def test_there_are_notebooks():
@@ -14,8 +22,13 @@ def test_there_are_notebooks():
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_a_notebook_runs(script, run_script):
-    run_script(script)
+def test_a_notebook_runs(script, run_script, monkeypatch):
+    if script.name in READS:
+        folder = SHARED_DATA / READS[script.name]
+        if not folder.is_dir():
+            pytest.skip(f"no data at {folder} (set PERLER_JAX_DATA to the data folder)")
+        monkeypatch.setenv("PERLER_JAX_DATA", str(SHARED_DATA))
+    run_script(script, hasty=script.name in HASTY)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
