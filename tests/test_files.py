@@ -125,7 +125,7 @@ def test_what_describes_a_fit_is_read_as_the_fit_has_it(fit, saved):
 
 def test_info_names_the_release_that_wrote_a_fit(fit, tmp_path, monkeypatch):
     """Not the one that reads it."""
-    monkeypatch.setattr("perler_jax.fit.package_version", lambda: "0.0.7")
+    monkeypatch.setattr("perler_jax.files.package_version", lambda: "0.0.7")
     fit.save(tmp_path / "fit.npz")
     assert describe_file(tmp_path / "fit.npz")[0]["kind"] == "fit by perler_jax 0.0.7"
     plain, arrays = read_archive(tmp_path / "fit.npz", kind=KIND, version=FORMAT_VERSION)

@@ -87,7 +87,7 @@ def predictions(
 
 def codes_of(table: AnnData, label: str, categories: list[str]) -> np.ndarray:
     """(rows,) index of each row's category; -1 where it is not among them."""
-    return pd.Categorical(table.obs[label].astype(str), categories=categories).codes.astype(int)
+    return pd.Index(categories).get_indexer(table.obs[label].astype(str)).astype(int)
 
 
 def scored(probabilities: np.ndarray, codes: np.ndarray) -> dict[str, float]:
